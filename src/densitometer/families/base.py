@@ -1,0 +1,86 @@
+"""What a family of generative models is, and what every member promises.
+
+A *family* is a way to learn a law from points. It is nothing but hyper-parameters: a frozen
+dataclass whose fields are plain numbers and strings, so it can be hashed, compared, printed, sent
+to another machine and written as JSON. All that changes while learning lives in a *state*; all
+that a person wants to watch lives in an *info*; what has been learnt is a *model*.
+
+**State** is whatever the next step needs: parameters, optimiser states, averages of parameters,
+chains, a step counter. It is a pytree of arrays. Save it, load it, go on: the result is the same,
+bit for bit, as if nothing had happened. So nothing that the next step needs may live anywhere else.
+
+**Info** is what one step can tell: its losses, its acceptance rate. It is a dictionary of scalars
+and goes into the curves. The next step never reads it.
+
+`step` is a pure function of a key, a state and a batch, so the loop around it (`training.fit`) can
+scan over it, run it under `vmap` over seeds, stop it and resume it, and never needs to know whether
+a family has one player or two, one optimiser or three. A family knows networks, an optimiser and
+its own objective. It knows no target, no file and no plot, and it imports no other family.
+
+Points reach a family standardised (zero mean, unit variance, by the training set); a family never
+standardises again, and its model answers in those same coordinates: `models.Model` translates.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+from jaxtyping import Array, Float, Key, Scalar
+
+from densitometer.models import Model
+
+State = eqx.Module
+"""A pytree of arrays; each family has its own class."""
+
+Info = Mapping[str, Float[Array, ""]]
+"""What a step reports: a dictionary of scalars that always has ``loss``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family(abc.ABC):
+    """A way to learn: hyper-parameters, and five pure functions of them.
+
+    Every subclass is a frozen dataclass that declares all its own fields (so that its file can be
+    read alone), each with a default and a docstring, which is also its help on the command line.
+    """
+
+    name: ClassVar[str]
+    """The family's name in its registry, in folders and in tables."""
+
+    select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_loss"
+    """The hold-out curve whose minimum chooses the state that is kept. An adversarial loss is
+    relative to a moving opponent, so such a family is chosen by the measure common to all."""
+
+    steps: int
+    """Gradient steps at the standard budget."""
+
+    batch_size: int
+    """Points a step sees."""
+
+    @abc.abstractmethod
+    def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> State:
+        """The state before the first step. `data` are the standardised training points."""
+
+    @abc.abstractmethod
+    def step(
+        self, key: Key[Scalar, ""], state: Any, batch: Float[Array, "b d"]
+    ) -> tuple[Any, Info]:
+        """One step of learning on one batch."""
+
+    @abc.abstractmethod
+    def loss(self, key: Key[Scalar, ""], state: Any, batch: Float[Array, "b d"]) -> Scalar:
+        """The family's own objective on `batch`, in its own unit; smaller is better.
+
+        It judges what `model(state)` would give, averaged parameters and all, and draws the
+        training and hold-out curves.
+        """
+
+    @abc.abstractmethod
+    def model(self, state: Any) -> Model:
+        """What has been learnt so far, in standardised coordinates."""
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The fields and their values, ready for JSON."""
+        return dataclasses.asdict(self)

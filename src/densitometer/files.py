@@ -1,0 +1,170 @@
+"""Files that are whole or absent, and points read from files made by anything."""
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densitometer.errors import UsageError
+
+PARTIAL = ".partial"
+"""Ends the name of whatever is being written; what a killed run leaves behind ends so too."""
+
+FORMATS = (".npy", ".csv")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path` (no permission, full disk, a file in the way) into a sentence.
+
+    Raises:
+        UsageError: the sentence.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {(error.strerror or str(error)).lower()}."
+        ) from None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, atomically: whoever reads `path` sees the old content or the new."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial(path)
+        _write(partial, content)
+        os.replace(partial, path)
+        _sync(path.parent)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files, atomically: it appears whole, in place of one already there."""
+    with writing(path):
+        partial = _partial(path)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            _write(partial / name, content)
+        _sync(partial)
+        old = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(partial, path)
+        _sync(path.parent)
+        shutil.rmtree(old)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed runs left half-written anywhere under `folder`."""
+    with writing(folder):
+        for path in list(folder.rglob(f".*{PARTIAL}")):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> Path:
+    """Return `path` if a file can be written there; found out before a long computation, not after.
+
+    Raises:
+        UsageError: it cannot, or its name is not that of a file of points.
+    """
+    if path.suffix not in FORMATS:
+        raise UsageError(f"the name of {path} must end in {' or '.join(FORMATS)}.")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder.")
+    check_folder(path.parent)
+    return path
+
+
+def check_folder(path: Path) -> Path:
+    """Return `path`, made with its parents, if files can be written into it.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    return path
+
+
+def write_points(path: Path, array: Any) -> None:
+    """Write an array as ``.npy`` or ``.csv``, float32."""
+    file, array = io.BytesIO(), np.asarray(array, np.float32)
+    if path.suffix == ".npy":
+        np.save(file, array, allow_pickle=False)
+    else:
+        np.savetxt(file, array, fmt="%.9g", delimiter=",")
+    write_file(path, file.getvalue())
+
+
+def read_points(path: Path) -> np.ndarray:
+    """The array of numbers in a ``.npy`` file or a ``.csv`` one (with or without a line of names).
+
+    Nothing in the file is executed, and no more memory is taken than the file has bytes.
+
+    Raises:
+        UsageError: the file is missing, of another kind or damaged.
+    """
+    if path.suffix not in FORMATS:
+        raise UsageError(f"cannot read {path}: give a file of points that ends in .npy or .csv.")
+    try:
+        array = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from None
+    except Exception:  # whatever a damaged file makes a parser raise
+        raise UsageError(f"cannot read {path}: it is damaged or no {path.suffix} file.") from None
+    if array.dtype.kind not in "fiu":
+        raise UsageError(f"cannot read {path}: it holds {array.dtype}, not real numbers.")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
+        return np.asarray(array, np.float32)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    # Mapped, so that a header that promises more than the file holds is found out, not allocated.
+    return np.lib.format.open_memmap(path, mode="r")
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        if not first.strip():
+            raise ValueError("no rows")
+        file.seek(0)
+        return np.loadtxt(file, delimiter=",", ndmin=2, skiprows=0 if _numeric(first) else 1)
+
+
+def _numeric(line: str) -> bool:
+    try:
+        return [float(word) for word in line.split(",")] != []
+    except ValueError:
+        return False
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

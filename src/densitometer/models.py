@@ -1,0 +1,164 @@
+"""What a fitted model is: the thing that is judged.
+
+A model always samples. Whatever else it can do is said by its *type*: a model that has a density
+is a `HasDensity`, one that has a score is a `HasScore`. Code that needs a capability asks
+``isinstance(model, HasDensity)``, never ``hasattr``, so that a capability is a promise with tests.
+
+The author of a family writes the methods with a leading underscore, for one point and in the
+*standardised* coordinates in which families learn. The classes here turn them into the public
+ones, which speak data coordinates. That is the only place where the change of coordinates, and
+its log-Jacobian, is written down.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Scalar
+
+from densitometer.errors import UsageError
+
+CHUNK = 1000
+"""Points evaluated at once by `batched`: the activations of a standard network for so many points
+stay in a core's cache."""
+
+
+class Standardiser(eqx.Module):
+    """The affine map z = (x − shift) / scale, axis by axis, learnt from the training set."""
+
+    shift: Float[Array, " d"]
+    scale: Float[Array, " d"]
+
+    @classmethod
+    def identity(cls, dim: int) -> "Standardiser":
+        """The map that changes nothing."""
+        return cls(jnp.zeros(dim), jnp.ones(dim))
+
+    @classmethod
+    def from_data(cls, data: Float[Array, "n d"]) -> "Standardiser":
+        """The map that gives `data` zero mean and unit variance on each axis."""
+        return cls(jnp.mean(data, axis=0), jnp.std(data, axis=0))
+
+    def forward(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        """Data coordinates to standardised ones."""
+        return (x - self._like(self.shift, x)) / self._like(self.scale, x)
+
+    def inverse(self, z: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        """Standardised coordinates to data ones."""
+        return z * self._like(self.scale, z) + self._like(self.shift, z)
+
+    def log_det(self) -> Float[Array, ""]:
+        """log |dz/dx|, what is added to a log-density in z to give one in x."""
+        return -jnp.sum(jnp.log(self.scale))
+
+    @staticmethod
+    def _like(v: Float[Array, " d"], x: Float[Array, "*n d"]) -> Float[Array, "*m d"]:
+        return v.reshape((1,) * (x.ndim - 1) + v.shape)
+
+
+class Model(eqx.Module):
+    """A law to sample from; the capabilities below say what more it can do.
+
+    Subclasses are Equinox modules: pytrees of arrays, saved and loaded leaf by leaf. `standardiser`
+    is the identity until `fit` replaces it.
+    """
+
+    standardiser: eqx.AbstractVar[Standardiser]
+
+    @abc.abstractmethod
+    def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
+        """One draw in standardised coordinates."""
+
+    @property
+    def dim(self) -> int:
+        """d, the dimension of the space."""
+        return self.standardiser.shift.shape[0]
+
+    @eqx.filter_jit
+    def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
+        """`n` independent draws in data coordinates, float32."""
+        keys = jax.random.split(key, n)
+        z = jax.lax.map(self._sample, keys, batch_size=min(n, CHUNK))
+        return self.standardiser.inverse(z)
+
+    def _to_standard(self, x: Float[Array, " d"], method: str) -> Float[Array, " d"]:
+        if jnp.shape(x) != (self.dim,):
+            raise UsageError(
+                f"{method} takes one point of shape ({self.dim},), got shape {jnp.shape(x)}; "
+                f"for many points use jax.vmap(model.{method})(points)."
+            )
+        return self.standardiser.forward(jnp.asarray(x, jnp.float32))
+
+
+class HasDensity(Model):
+    """A model with a normalised log-density."""
+
+    density_provenance: ClassVar[str]
+    """How the density is computed, e.g. ``ode(rtol=1e-05)``; the mass is added when measured."""
+
+    @abc.abstractmethod
+    def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(z) in standardised coordinates."""
+
+    def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """log q(x) of one point, nats, data coordinates: log q(z) + log |dz/dx|."""
+        return self._log_prob(self._to_standard(x, "log_prob")) + self.standardiser.log_det()
+
+
+class HasBound(Model):
+    """A model with a lower bound on its log-density, estimated by sampling."""
+
+    @abc.abstractmethod
+    def _log_prob_bound(
+        self, key: Key[Scalar, ""], z: Float[Array, " d"], k: int
+    ) -> Float[Array, ""]:
+        """A one-draw estimate of the bound in standardised coordinates."""
+
+    def log_prob_bound(
+        self, key: Key[Scalar, ""], x: Float[Array, " d"], k: int = 1
+    ) -> Float[Array, ""]:
+        """An unbiased estimate of a lower bound on log q(x), nats, data coordinates.
+
+        `k` is the number of importance samples: k = 1 is the ELBO, larger k is tighter.
+        """
+        z = self._to_standard(x, "log_prob_bound")
+        return self._log_prob_bound(key, z, k) + self.standardiser.log_det()
+
+
+class HasScore(Model):
+    """A model with a score, ∇ log q."""
+
+    @abc.abstractmethod
+    def _score(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
+        """∇_z log q(z) in standardised coordinates."""
+
+    def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """∇_x log q(x) of one point in data coordinates: the chain rule divides by the scale."""
+        return self._score(self._to_standard(x, "score")) / self.standardiser.scale
+
+
+class HasPath(Model):
+    """A model whose sampling unfolds over time, for pictures."""
+
+    @abc.abstractmethod
+    def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
+        """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
+
+    @eqx.filter_jit
+    def path(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
+        """The ways of `n` draws in data coordinates, noise first."""
+        paths = jax.vmap(lambda k: self._path(k, frames))(jax.random.split(key, n))
+        return jnp.swapaxes(self.standardiser.inverse(paths), 0, 1)
+
+
+@eqx.filter_jit
+def batched(function: Callable[[Any], Float[Array, "..."]], points: Any) -> Float[Array, "n ..."]:
+    """Apply a single-point function to many points, `CHUNK` at a time, in one compiled program.
+
+    `points` is an array of n points, or a pytree of arrays whose first axes are all n.
+    """
+    n = jax.tree.leaves(points)[0].shape[0]
+    return jax.lax.map(function, points, batch_size=min(n, CHUNK))

@@ -1,0 +1,105 @@
+"""What approximates: the networks and features that families share.
+
+Networks take one point and are `vmap`-ped by their caller. Weights are stored (in, out), so that a
+batch of points is one matrix product ``x @ W`` with the batch in the rows.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, Scalar
+
+Activation = Callable[[Array], Array]
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron: ``depth`` hidden layers of ``width`` units, linear output.
+
+    Weights start as N(0, gain²/fan_in), biases at zero; the last layer's `gain` is separate, since
+    a network that starts near zero output starts a residual parametrisation at its base line.
+    """
+
+    weights: list[Float[Array, "i o"]]
+    biases: list[Float[Array, " o"]]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Key[Scalar, ""],
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        depth: int,
+        activation: Activation = jax.nn.silu,
+        gain: float = math.sqrt(2.0),
+        last_gain: float = 1.0,
+    ):
+        sizes = [inputs, *[width] * depth, outputs]
+        gains = [gain] * depth + [last_gain]
+        keys = jax.random.split(key, depth + 1)
+        self.weights = [
+            jax.random.normal(k, (i, o)) * (g / math.sqrt(i))
+            for k, g, i, o in zip(keys, gains, sizes[:-1], sizes[1:], strict=True)
+        ]
+        self.biases = [jnp.zeros(o) for o in sizes[1:]]
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, " i"], drop: "Dropout | None" = None) -> Float[Array, " o"]:
+        """The network's output at one input; `drop`, in training only, acts on hidden units."""
+        *hidden, last = zip(self.weights, self.biases, strict=True)
+        for layer, (w, b) in enumerate(hidden):
+            x = self.activation(x @ w + b)
+            if drop is not None:
+                x = drop(x, layer)
+        w, b = last
+        return x @ w + b
+
+
+class Dropout(eqx.Module):
+    """Inverted dropout (Srivastava et al., 2014): zero with probability `rate`, else 1/(1−rate)."""
+
+    rate: float = eqx.field(static=True)
+    key: Key[Scalar, ""]
+
+    def __call__(self, x: Float[Array, " h"], layer: int) -> Float[Array, " h"]:
+        """Drop units of one hidden layer."""
+        if self.rate == 0.0:
+            return x
+        keep = jax.random.bernoulli(jax.random.fold_in(self.key, layer), 1 - self.rate, x.shape)
+        return jnp.where(keep, x / (1 - self.rate), 0.0)
+
+
+def fourier_features(
+    x: Float[Array, " d"], count: int, scale: float, seed: int = 0
+) -> Float[Array, " f"]:
+    """x, then cos and sin of `count` random projections 2π b·x, b ~ N(0, scale² I).
+
+    Source: Tancik et al. (2020). The projections are constants of the program, not parameters.
+    `scale`, in cycles per unit, sets how fine a detail the network finds easy to learn, and so how
+    soon it can overfit.
+    """
+    if count == 0:
+        return x
+    b = scale * jax.random.normal(jax.random.key(seed), (x.shape[0], count))
+    phase = 2 * math.pi * (x @ b)
+    return jnp.concatenate([x, jnp.cos(phase), jnp.sin(phase)])
+
+
+def time_features(t: Float[Array, ""], frequencies: Sequence[float]) -> Float[Array, " f"]:
+    """t, then cos and sin of t at the given angular frequencies."""
+    phase = t * jnp.asarray(frequencies, t.dtype)
+    return jnp.concatenate([t[None], jnp.cos(phase), jnp.sin(phase)])
+
+
+def log_normal(z: Float[Array, " d"]) -> Float[Array, ""]:
+    """log N(z; 0, I), nats."""
+    return -0.5 * jnp.sum(z**2) - 0.5 * len(z) * math.log(2 * math.pi)
+
+
+def parameter_count(tree: object) -> int:
+    """How many numbers a pytree holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))

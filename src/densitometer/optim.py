@@ -1,0 +1,53 @@
+"""What descends: the optimiser and the parameter average that families share."""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+T = TypeVar("T")
+
+Optimiser = Any
+"""An `optax.GradientTransformation`, whose annotations know arrays but not modules."""
+
+
+def adam(
+    learning_rate: float,
+    steps: int,
+    *,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    clip: float = 1.0,
+    final: float = 0.0,
+) -> Optimiser:
+    """AdamW (Loshchilov & Hutter, 2019) with a short warm-up, a cosine decay and gradient clipping.
+
+    The rate rises over the first 2 % of `steps` and falls along a cosine to ``final`` times its
+    peak; gradients are clipped to global norm `clip`.
+    """
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=learning_rate,
+        warmup_steps=max(1, steps // 50),
+        decay_steps=max(2, steps),
+        end_value=final * learning_rate,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay),
+    )
+
+
+def descend(
+    optimiser: Optimiser, gradient: T, state: optax.OptState, parameters: T
+) -> tuple[T, optax.OptState]:
+    """One step of an optimiser: the new parameters and the optimiser's new state."""
+    updates, state = optimiser.update(gradient, state, parameters)
+    return jax.tree.map(jnp.add, parameters, updates), state
+
+
+def average(old: T, new: T, decay: float) -> T:
+    """The exponential moving average of parameters, decay·old + (1 − decay)·new (Polyak)."""
+    return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)

@@ -1,0 +1,15 @@
+"""Where every random number comes from: a seed and a purpose, nothing else.
+
+Two purposes never share a key, and every family meets the same data for the same seed, so that
+differences between families are paired.
+"""
+
+import zlib
+
+import jax
+from jaxtyping import Key, Scalar
+
+
+def key_for(seed: int, purpose: str) -> Key[Scalar, ""]:
+    """The key for one purpose ("train", "holdout", "test", …) of one seed."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()) & 0x7FFFFFFF)

@@ -1,0 +1,54 @@
+"""A ring of Gaussians."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, Scalar
+
+from densitometer.estimates import Estimate
+from densitometer.targets.base import Target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GaussianMixture(Target):
+    """Seven equal Gaussians, evenly spaced on a circle.
+
+    With means μ_k = radius · (cos φ_k, sin φ_k) at φ_k = 2πk / components,
+
+        p(x) = 1/components Σ_k N(x; μ_k, noise² I).
+
+    `entropy` and `hdr_log_density` are quadratures by ``benchmarks/target_constants.py``.
+    """
+
+    name: ClassVar[str] = "gaussian_mixture"
+    box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-2.0, -2.0), (2.0, 2.0))
+    entropy: ClassVar[Estimate] = Estimate(0.54321751, 1e-8, "quadrature")
+    hdr_log_density: ClassVar[float] = -6.450
+
+    components: int = 7
+    """Number of Gaussians, equally likely."""
+
+    radius: float = 1.2
+    """Radius of the circle of means."""
+
+    noise: float = 0.12
+    """Standard deviation of each Gaussian on each axis."""
+
+    def _sample(self, key: Key[Scalar, ""]) -> Float[Array, "2"]:
+        key_uniform, key_noise = jax.random.split(key)
+        component = jnp.floor(self.components * jax.random.uniform(key_uniform))
+        angle = 2 * math.pi / self.components * component
+        mean = self.radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        return mean + self.noise * jax.random.normal(key_noise, (2,))
+
+    def _log_prob(self, x: Float[Array, "2"]) -> Float[Array, ""]:
+        angle = 2 * math.pi / self.components * np.arange(self.components)
+        squares = (x[0] - self.radius * np.cos(angle)) ** 2 + (
+            x[1] - self.radius * np.sin(angle)
+        ) ** 2
+        constant = math.log(self.components * 2 * math.pi * self.noise**2)
+        return jax.nn.logsumexp(-squares / (2 * self.noise**2)) - constant

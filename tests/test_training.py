@@ -1,0 +1,123 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+import densitometer as dm
+from densitometer import training
+from densitometer.models import Standardiser
+from densitometer.randomness import key_for
+
+
+@pytest.fixture(scope="module")
+def data():
+    return toy.gaussian(0, 400), toy.gaussian(1, 200)
+
+
+def test_learns_and_keeps_curves_for_both_sets(data):
+    train, holdout = data
+    fit = dm.fit(toy.MeanFamily(), train, holdout)
+    assert fit.curves["step"].tolist() == list(range(10, 401, 10))
+    # −E log N(z; m, I) at m = 0 for unit-variance data is log 2π + 1, on the training points exactly.
+    assert fit.curves["train_loss"][-1] == pytest.approx(np.log(2 * np.pi) + 1, abs=0.05)
+    assert fit.curves["train_loss"][0] > fit.curves["train_loss"][-1] + 1
+    shift = np.asarray(fit.model.standardiser.inverse(fit.state.mean)) - train.mean(axis=0)
+    assert np.all(np.abs(shift) < 4 * train.std(axis=0) / np.sqrt(32 / 0.05))
+    assert fit.diverged_at is None
+
+
+def test_own_and_common_curves_are_of_the_holdout_set(data):
+    train, holdout = data
+    fit = dm.fit(toy.MeanFamily(), train, holdout)
+    z = np.asarray(Standardiser.from_data(jnp.asarray(train)).forward(jnp.asarray(holdout)))
+    mean = np.asarray(fit.state.mean)
+    expected = np.log(2 * np.pi) + 0.5 * np.mean(np.sum((z - mean) ** 2, axis=1))
+    row = fit.curves["step"].tolist().index(fit.selected_step)
+    assert fit.curves["holdout_loss"][row] == pytest.approx(expected, rel=1e-5)
+    # The common curve is a KDE of 500 model samples, so it lies above the entropy of N(0, I) less
+    # the correlation's gain, and near the model's own likelihood.
+    assert fit.curves["holdout_kde_nll"][row] == pytest.approx(expected, abs=0.15)
+
+
+def test_holdout_never_reaches_a_gradient(data):
+    train, holdout = data
+    one = dm.fit(toy.MeanFamily(), train, holdout)
+    other = dm.fit(toy.MeanFamily(), train, holdout + 5)
+    assert np.array_equal(one.curves["train_loss"], other.curves["train_loss"])
+
+
+def test_keeps_the_best_state_by_holdout(data):
+    fit = dm.fit(toy.MeanFamily(worsens_at=200), *data)
+    best = fit.curves["holdout_loss"].argmin()
+    assert fit.selected_step == fit.curves["step"][best] <= 200
+    assert fit.state.count == fit.selected_step
+    assert fit.curves["step"][-1] == 400
+
+
+def test_divergence_is_recorded_and_the_best_state_survives(data):
+    fit = dm.fit(toy.MeanFamily(breaks_at=205), *data)
+    assert fit.diverged_at == 210
+    assert fit.curves["step"][-1] == 210
+    assert fit.selected_step <= 200
+    assert np.isfinite(np.asarray(fit.model.sample(jax.random.key(0), 10))).all()
+
+
+def test_divergence_before_the_first_look_gives_the_initial_state(data):
+    fit = dm.fit(toy.MeanFamily(breaks_at=0), *data)
+    assert (fit.diverged_at, fit.selected_step) == (10, 0)
+    assert np.array_equal(fit.state.mean, [2.0, 2.0])
+
+
+def test_chunks_do_not_change_a_bit(data):
+    family, points = toy.MeanFamily(), jnp.asarray(data[0])
+    key = key_for(0, "fit")
+    state = family.init(key, points)
+    whole, _ = training._advance(family, 60, key, state, jnp.asarray(0), points)
+    half, _ = training._advance(family, 30, key, state, jnp.asarray(0), points)
+    half, _ = training._advance(family, 30, key, half, jnp.asarray(30), points)
+    other, _ = training._advance(family, 60, key, state, jnp.asarray(1), points)
+    assert np.array_equal(whole.mean, half.mean)
+    assert not np.array_equal(whole.mean, other.mean)
+
+
+def test_same_seed_same_result_other_seed_another(data):
+    one, two, other = (dm.fit(toy.MeanFamily(), *data, seed=s) for s in (0, 0, 1))
+    assert one.curves_csv() == two.curves_csv() != other.curves_csv()
+
+
+def test_curves_csv_keeps_every_digit(data):
+    fit = dm.fit(toy.MeanFamily(), *data)
+    header, *rows = fit.curves_csv().splitlines()
+    assert header.startswith("step,train_loss,holdout_loss,holdout_kde_nll")
+    assert [float(r.split(",")[2]) for r in rows] == fit.curves["holdout_loss"].tolist()
+
+
+def test_budgets_scale_steps(data):
+    assert training.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 80
+    assert training.at_budget(toy.MeanFamily(steps=8000), "standard").steps == 8000
+    assert training.at_budget(toy.MeanFamily(steps=8000), "long").steps == 32000
+    with pytest.raises(dm.UsageError, match="no budget 'huge'"):
+        dm.fit(toy.MeanFamily(), *data, budget="huge")
+
+
+def test_progress_hears_of_every_evaluation(data):
+    heard = []
+    fit = dm.fit(toy.MeanFamily(), *data, progress=lambda *a: heard.append(a))
+    assert heard == [(s, 400, v) for s, v in zip(fit.curves["step"], fit.curves["holdout_loss"])]
+
+
+@pytest.mark.parametrize(
+    ("train", "holdout", "message"),
+    [
+        (np.zeros(30), np.zeros((30, 2)), "shape"),
+        (np.zeros((30, 2)), np.zeros((30, 2)), "no spread"),
+        (np.eye(30, 2), np.eye(30, 3), "dimension 2 but holdout 3"),
+        (np.full((30, 2), np.nan), np.eye(30, 2), "NaN"),
+        (np.eye(3, 2), np.eye(30, 2), "3 points"),
+        ("points", np.eye(30, 2), "array of numbers"),
+    ],
+)
+def test_bad_points_are_told_in_a_sentence(train, holdout, message):
+    with pytest.raises(dm.UsageError, match=message):
+        dm.fit(toy.MeanFamily(), train, holdout)
