@@ -12,3 +12,6 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Test processes share their compiled programs, and so do later runs.
+jax.config.update("jax_compilation_cache_dir", ".pytest_cache/jax")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 
 import densitometer as dm
+import toy
 from densitometer import training
 from densitometer.models import Standardiser
 from densitometer.randomness import key_for
@@ -19,7 +19,7 @@ def test_learns_and_keeps_curves_for_both_sets(data):
     train, holdout = data
     fit = dm.fit(toy.MeanFamily(), train, holdout)
     assert fit.curves["step"].tolist() == list(range(10, 401, 10))
-    # −E log N(z; m, I) at m = 0 for unit-variance data is log 2π + 1, on the training points exactly.
+    # −E log N(z; 0, I) of points with unit variance is log 2π + 1, exactly.
     assert fit.curves["train_loss"][-1] == pytest.approx(np.log(2 * np.pi) + 1, abs=0.05)
     assert fit.curves["train_loss"][0] > fit.curves["train_loss"][-1] + 1
     shift = np.asarray(fit.model.standardiser.inverse(fit.state.mean)) - train.mean(axis=0)
@@ -104,7 +104,8 @@ def test_budgets_scale_steps(data):
 def test_progress_hears_of_every_evaluation(data):
     heard = []
     fit = dm.fit(toy.MeanFamily(), *data, progress=lambda *a: heard.append(a))
-    assert heard == [(s, 400, v) for s, v in zip(fit.curves["step"], fit.curves["holdout_loss"])]
+    rows = zip(fit.curves["step"], fit.curves["holdout_loss"], strict=True)
+    assert heard == [(step, 400, loss) for step, loss in rows]
 
 
 @pytest.mark.parametrize(

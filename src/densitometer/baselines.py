@@ -15,6 +15,7 @@ from scipy.cluster.vq import kmeans2
 
 from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import HasDensity, Standardiser
+from densitometer.nets import log_normal
 from densitometer.targets.base import Target
 
 COMPONENTS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40)
@@ -77,9 +78,8 @@ class GaussianMixture(HasDensity):
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         def component(log_w: Array, mean: Array, factor: Array) -> Array:
-            white = jax.scipy.linalg.solve_triangular(factor, z - mean, lower=True)
-            log_norm = jnp.sum(jnp.log(jnp.diag(factor))) + 0.5 * self.dim * math.log(2 * math.pi)
-            return log_w - 0.5 * jnp.sum(white**2) - log_norm
+            inverse = jnp.linalg.inv(factor)
+            return log_w + log_normal(inverse @ (z - mean)) + jnp.sum(jnp.log(jnp.diag(inverse)))
 
         return jax.nn.logsumexp(jax.vmap(component)(self.log_weights, self.means, self.factors))
 

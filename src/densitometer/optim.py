@@ -44,10 +44,16 @@ def descend(
     optimiser: Optimiser, gradient: T, state: optax.OptState, parameters: T
 ) -> tuple[T, optax.OptState]:
     """One step of an optimiser: the new parameters and the optimiser's new state."""
-    updates, state = optimiser.update(gradient, state, parameters)
+    # Optax mixes its integer step count with floats, which our strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimiser.update(gradient, state, parameters)
     return jax.tree.map(jnp.add, parameters, updates), state
 
 
-def average(old: T, new: T, decay: float) -> T:
-    """The exponential moving average of parameters, decay·old + (1 − decay)·new (Polyak)."""
-    return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
+def average(old: T, new: T, window: float) -> T:
+    """One step of the exponential moving average of parameters over a window of so many steps.
+
+    old + (new − old) / window (Polyak & Juditsky, 1992). A window that is a share of the training
+    forgets the initial parameters at every budget.
+    """
+    return jax.tree.map(lambda a, b: a + (b - a) / max(window, 1.0), old, new)

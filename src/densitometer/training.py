@@ -33,7 +33,7 @@ LOSS_DRAWS = 16
 """Repetitions over which a random loss is averaged when it is put on a curve; always the same
 random numbers, so that the curve moves only because the state does."""
 
-CURVE_SAMPLES = 500
+CURVE_SAMPLES = 1000
 """Model samples behind each point of the curve common to all families."""
 
 CURVES = ("train_loss", "holdout_loss", "holdout_kde_nll")
@@ -85,7 +85,8 @@ def fit(
         family: what learns.
         train: training points, an array of shape (n, d) in data coordinates; they also set the
             standardisation.
-        holdout: points, of shape (m, d), that choose the state that is kept; they never reach a gradient.
+        holdout: points, of shape (m, d), that choose the state that is kept; they never reach a
+            gradient.
         seed: of initialisation, batches and noise.
         budget: ``smoke``, ``standard`` or ``long``; scales ``family.steps``.
         progress: called after each evaluation.

@@ -216,9 +216,9 @@ class DSM(Family):
 
     name: ClassVar[str] = "dsm"
 
-    steps: int = 20_000
+    steps: int = 8_000
     """Gradient steps at the standard budget."""
-    batch_size: int = 256
+    batch_size: int = 512
     """Points a step; each gets its own noise level."""
     learning_rate: float = 2e-3
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
@@ -226,19 +226,19 @@ class DSM(Family):
     """Decoupled weight decay."""
     dropout: float = 0.0
     """Share of hidden units dropped in training."""
-    ema: float = 0.999
-    """Decay a step of the parameter average that samples and scores."""
+    ema: float = 0.1
+    """Window of the parameter average that samples and scores, as a share of the steps."""
     width: int = 128
     """Units a hidden layer."""
     depth: int = 3
     """Hidden layers."""
-    fourier_count: int = 32
+    fourier_count: int = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.5
+    fourier_scale: float = 0.1
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
-    sigma_min: float = 0.02
+    sigma_min: float = 0.03
     """Smallest noise level, in standardised units; the model's law is the data's at this noise."""
-    sigma_max: float = 20.0
+    sigma_max: float = 5.0
     """Largest noise level; there the data are a Gaussian to within 1e-4 nats."""
     sigma: float | None = None
     """A single noise level (e.g. 0.1): the classic form, sampled by Langevin, without a density."""
@@ -258,7 +258,7 @@ class DSM(Family):
         drop = jax.vmap(lambda k: Dropout(self.dropout, k))(jax.random.split(drop_key, len(batch)))
         loss, gradient = jax.value_and_grad(self._denoising_loss)(state.network, key, batch, drop)
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
-        averaged = average(state.averaged, network, self.ema)
+        averaged = average(state.averaged, network, self.ema * self.steps)
         return DSMState(network, averaged, optimiser), {"loss": loss}
 
     def loss(self, key: Key[Scalar, ""], state: DSMState, batch: Float[Array, "b d"]) -> Scalar:

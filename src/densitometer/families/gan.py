@@ -77,7 +77,7 @@ class GAN(Family):
     name: ClassVar[str] = "gan"
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_kde_nll"
 
-    steps: int = 20_000
+    steps: int = 12_000
     """Gradient steps at the standard budget, of each player."""
     batch_size: int = 256
     """Points a step, and as many generated ones."""
@@ -87,11 +87,11 @@ class GAN(Family):
     """γ, the weight of the zero-centred gradient penalties on data and on generated points."""
     learning_rate: float = 1e-3
     """Peak rate of Adam for both players; it warms up, then decays along a cosine."""
-    ema: float = 0.999
-    """Decay a step of the average of the generator that samples."""
+    ema: float = 0.1
+    """Window of the generator's average, which samples, as a share of the steps."""
     latent: int = 8
     """Dimension of the generator's noise."""
-    width: int = 128
+    width: int = 64
     """Units a hidden layer, of both players."""
     depth: int = 3
     """Hidden layers of each."""
@@ -132,7 +132,7 @@ class GAN(Family):
         generator, generator_optimiser = descend(
             optimiser, gradient, state.generator_optimiser, state.generator
         )
-        averaged = average(state.averaged, generator, self.ema)
+        averaged = average(state.averaged, generator, self.ema * self.steps)
         info = {"loss": critic_loss, "generator_loss": generator_loss, "value": value}
         return GANState(generator, averaged, critic, generator_optimiser, critic_optimiser), info
 

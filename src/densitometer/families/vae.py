@@ -28,6 +28,9 @@ from densitometer.models import HasBound, HasDensity, Model, Standardiser
 from densitometer.nets import MLP, fourier_features, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
 
+RADIUS, NODES = 4.6, 240
+"""The lattice over a planar latent: NODES × NODES points of [−RADIUS, RADIUS]²."""
+
 
 class Autoencoder(eqx.Module):
     """The encoder's and the decoder's networks, as the two conditional laws they stand for."""
@@ -103,27 +106,43 @@ class VAEModel(HasBound):
 class PlanarVAEModel(VAEModel, HasDensity):
     """A VAE with a two-dimensional latent, whose marginal is a sum over a lattice.
 
-    p(x) ≈ Σ h² N(z_k; 0, I) p(x | z_k) over `nodes`² points of [−r, r]². For an integrand that is
-    smooth on the scale of h the error of this rule falls exponentially in 1/h; the mass left
-    outside is below 1e-5.
+    With bumps of width h on a lattice of spacing h (both in units of the latent), the prior is
+
+        N(z; 0, I) = Σ_k w_k N(z; z_k, h² I),    w_k = h² N(z_k; 0, (1 − h²) I),
+
+    to within 1e-8 of its value. On one bump the decoder is as good as linear, so
+
+        p(x) ≈ Σ_k w_k N(x; f(z_k), σ(z_k)² I + h² J_k J_kᵀ),    J_k = ∂f/∂z (z_k).
+
+    The error is of second order in h, from the decoder's curvature; the mass outside the lattice,
+    and so the sum's own error, is below 1e-5.
     """
 
     nodes: int = eqx.field(static=True)
 
-    density_provenance: ClassVar[str] = "quadrature(nodes=480x480)"
-    radius: ClassVar[float] = 4.6
+    density_provenance: ClassVar[str] = f"quadrature(nodes={NODES}x{NODES})"
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        axis = jnp.linspace(-self.radius, self.radius, self.nodes)
-        log_cell = 2 * jnp.log(axis[1] - axis[0])
+        axis = jnp.linspace(-RADIUS, RADIUS, self.nodes)
+        h = 2 * RADIUS / (self.nodes - 1)
+
+        def component(latent: Float[Array, " l"]) -> Float[Array, ""]:
+            mean, log_sd = self.networks.decode(latent)
+            jacobian = jax.jacfwd(lambda u: self.networks.decode(u)[0])(latent)
+            covariance = jnp.exp(2 * log_sd) * jnp.eye(self.dim) + h**2 * jacobian @ jacobian.T
+            # Inverted here, once a node: a triangular solve would run for every pair of node and
+            # point, at a hundred times the price of a product.
+            inverse = jnp.linalg.inv(jnp.linalg.cholesky(covariance))
+            spread = math.sqrt(1 - h**2)
+            log_weight = 2 * math.log(h / spread) + log_normal(latent / spread)
+            log_det = jnp.sum(jnp.log(jnp.diag(inverse)))
+            return log_weight + log_normal(inverse @ (z - mean)) + log_det
 
         def row(total: Array, first: Array) -> tuple[Array, None]:
             latents = jnp.stack([jnp.full_like(axis, first), axis], axis=1)
-            terms = jax.vmap(lambda u: log_normal(u) + self.networks.log_likelihood(z, u))(latents)
-            return jnp.logaddexp(total, jax.nn.logsumexp(terms)), None
+            return jnp.logaddexp(total, jax.nn.logsumexp(jax.vmap(component)(latents))), None
 
-        total, _ = jax.lax.scan(row, jnp.asarray(-jnp.inf), axis)
-        return total + log_cell
+        return jax.lax.scan(row, jnp.asarray(-jnp.inf), axis)[0]
 
 
 class VAEState(eqx.Module):
@@ -140,7 +159,7 @@ class VAE(Family):
 
     name: ClassVar[str] = "vae"
 
-    steps: int = 10_000
+    steps: int = 6_000
     """Gradient steps at the standard budget."""
     batch_size: int = 256
     """Points a step."""
@@ -150,8 +169,8 @@ class VAE(Family):
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
-    ema: float = 0.998
-    """Decay a step of the parameter average that samples and scores."""
+    ema: float = 0.1
+    """Window of the parameter average that samples and scores, as a share of the steps."""
     latent: int = 2
     """Dimension of the latent; with 2 the marginal likelihood is computed by quadrature."""
     width: int = 128
@@ -176,7 +195,7 @@ class VAE(Family):
         """One Adam step on the negative bound."""
         loss, gradient = jax.value_and_grad(self._negative_bound)(state.networks, key, batch)
         networks, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.networks)
-        averaged = average(state.averaged, networks, self.ema)
+        averaged = average(state.averaged, networks, self.ema * self.steps)
         return VAEState(networks, averaged, optimiser), {"loss": loss}
 
     def loss(self, key: Key[Scalar, ""], state: VAEState, batch: Float[Array, "b d"]) -> Scalar:
@@ -188,7 +207,7 @@ class VAE(Family):
         networks = state.averaged
         identity = Standardiser.identity(networks.decoder.biases[-1].shape[0] - 1)
         if self.latent == 2:
-            return PlanarVAEModel(identity, networks, nodes=480)
+            return PlanarVAEModel(identity, networks, nodes=NODES)
         return VAEModel(identity, networks)
 
     def _negative_bound(

@@ -1,0 +1,51 @@
+# `make study` on a clean clone sets up .venv and finishes with a report; so does each other target
+# with what it is for. Needs Python 3.11 or newer and pip, nothing else.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help study test lint format docs clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+study: $(VENV)/.report ## run the study and write its report, into out/study
+	@$(BIN)/densitometer study $(ARGS)
+
+test: $(VENV)/.dev ## run the tests
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+lint: $(VENV)/.dev ## check style and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/pyright
+
+format: $(VENV)/.dev ## put the source into its style
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+docs: $(VENV)/.dev ## run every example of the documentation, after a small study
+	@.ci/docs $(abspath $(BIN))
+
+clean: ## remove what can be made again, but for the studies in out/
+	@rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	@find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"densitometer needs Python 3.11 or newer; name one, as in: make study PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.report: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing densitometer into $(VENV) (once; about a minute)"
+	@$(PIP) --editable '.[report]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing densitometer and its tools into $(VENV) (once; about a minute)"
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.report $@

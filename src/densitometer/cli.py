@@ -1,0 +1,419 @@
+"""The command line: parse, call, print.
+
+A command imports what it needs when it runs, so that help is instant. Whatever a person can do
+wrong ends in one sentence on standard error and exit status 2.
+"""
+
+import argparse
+import contextlib
+import difflib
+import errno
+import json
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import densitometer
+from densitometer.errors import UsageError
+from densitometer.families import FAMILIES
+from densitometer.metrics import METRICS
+from densitometer.registry import Field, Registry
+from densitometer.study.plan import PROTOCOLS, Cell, Plan
+from densitometer.targets import TARGETS
+
+_CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
+MAX_POINTS = 100_000_000
+MAX_SEED = 2**31 - 1
+FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--family.FIELD VALUE ...]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    command = None
+    try:
+        with _ending_signals_raise():
+            options, unknown = _parser().parse_known_args(arguments)
+            if unknown:
+                options.parser.refuse(unknown[0])
+            command = options.command
+            return options.run(options)
+    except UsageError as error:
+        return _end(2, " ".join(str(error).split()))
+    except (KeyboardInterrupt, _Ended) as signalled:
+        number = signalled.number if isinstance(signalled, _Ended) else signal.SIGINT
+        kept = "; the same command continues where it was" if command == "study" else ""
+        return _end(128 + number, f"stopped by {signal.Signals(number).name}{kept}.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes
+        return 128 + signal.SIGPIPE
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's
+            raise
+        return _end(2, "not enough memory.")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _end(2, f"cannot write {error.filename or 'a file'}: the disk is full.")
+
+
+class _Ended(BaseException):
+    """The process was asked to end by a signal other than Ctrl-C."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ending_signals_raise() -> Iterator[None]:
+    """Unwind on SIGTERM and SIGHUP as on Ctrl-C; what is ignored (nohup) stays ignored."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise _Ended(number)
+
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(status: int, sentence: str) -> int:
+    print(f"densitometer: {sentence}", file=sys.stderr)
+    return status
+
+
+# --- what the commands do ---------------------------------------------------------------------
+
+
+def _study(options: argparse.Namespace) -> int:
+    from densitometer.study.executors import cores, settle
+    from densitometer.study.runner import run
+    from densitometer.study.store import opened
+
+    settle()
+    console = _console()
+    families = None if options.families is None else {name: {} for name in options.families}
+    targets = None if options.targets is None else dict.fromkeys(options.targets)
+    plan = Plan.make(families, targets, range(options.seeds), options.budget)
+    workers, folder = options.workers or len(cores()), options.out
+    with opened(folder, plan) as store:
+        cells, missing = len(plan.cells()), len(store.missing())
+        console.print(
+            f"{', '.join(plan.families)}, beside truth, kde and gmm, on {', '.join(plan.targets)}; "
+            f"{_count(options.seeds, 'seed')}, {plan.budget} budget.",
+            soft_wrap=True,
+        )
+        there = f", {cells - missing} of them already there" if missing < cells else ""
+        console.print(
+            f"{_count(cells, 'cell')}{there}; {_count(workers, 'process')}; in {folder}.",
+            soft_wrap=True,
+        )
+        failures = run(store, console, workers=workers)
+        if len(failures) < cells:
+            _print_headlines(folder, plan, console)
+            console.print(f"Results  {folder / 'results.csv'}", soft_wrap=True)
+            try:
+                _build_report(folder, console)
+            except UsageError as error:  # the numbers are there, and are what was asked for
+                console.print(f"No report: {error}", soft_wrap=True)
+    if failures:
+        some = f"{next(iter(failures))}/error.txt{' and others' if len(failures) > 1 else ''}"
+        sentence = f"{len(failures)} of {_count(cells, 'cell')} failed, see {folder}/cells/{some};"
+        return _end(1, f"{sentence} the same command tries again.")
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from densitometer.files import check_folder, write_folder
+    from densitometer.study.display import Display
+    from densitometer.study.executors import Running, settle
+
+    cell = Cell(TARGETS.check(options.target), options.family, options.seed)
+    given = {name.removeprefix("family."): v for name, v in vars(options).items() if "." in name}
+    folder = options.out or Path("out/fit") / str(cell)
+    strange = folder.exists() and not (folder / "scorecard.json").exists()
+    if strange and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
+    check_folder(folder.parent)
+    settle()
+    from densitometer import families
+    from densitometer.scorecard import Scorecard
+    from densitometer.study.cells import run_cell
+
+    families.get(cell.family, **given)  # complains of values that make no sense
+    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
+    with Display([cell], plan, _console(), workers=1) as display:
+        files = run_cell(cell, lambda *at: display.show(Running(cell, *at)), plan=plan)
+    write_folder(folder, files)
+    print(Scorecard.from_json(files["scorecard.json"].decode()))
+    print(f"Written to {folder}")
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from densitometer.files import check_writable, write_points
+    from densitometer.study.executors import settle
+
+    check_writable(options.out)
+    settle()
+    from densitometer.checkpoint import load_model
+    from densitometer.randomness import key_for
+
+    model = load_model(options.cell)
+    write_points(options.out, model.sample(key_for(options.seed, "samples"), options.n))
+    return 0
+
+
+def _log_prob(options: argparse.Namespace) -> int:
+    from densitometer.files import check_writable, read_points, write_points
+    from densitometer.study.executors import settle
+
+    check_writable(options.out)
+    settle()
+    import jax.numpy as jnp
+
+    from densitometer.checkpoint import load_model
+    from densitometer.models import HasDensity, batched
+    from densitometer.points import check_points
+
+    model = load_model(options.cell)
+    if not isinstance(model, HasDensity):
+        raise UsageError(f"the model in {options.cell} has no density, only samples.")
+    points = check_points(read_points(options.points), str(options.points), minimum=1)
+    if points.shape[1] != model.dim:
+        raise UsageError(f"the model has dimension {model.dim}, the points {points.shape[1]}.")
+    write_points(options.out, batched(model.log_prob, jnp.asarray(points)))
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from densitometer.files import read_points
+    from densitometer.study.executors import settle
+
+    TARGETS.check(options.target)
+    samples = read_points(options.samples)
+    settle()
+    from densitometer import targets
+    from densitometer.scorecard import score_samples
+
+    card = score_samples(samples, targets.get(options.target))
+    print(card.to_json() if options.json else card)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from densitometer.study.executors import settle
+    from densitometer.study.store import read_plan
+
+    read_plan(options.folder)
+    settle()
+    _build_report(options.folder, _console())
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    registries: dict[str, Registry] = {r.plural: r for r in (FAMILIES, TARGETS, METRICS)}
+    chosen = [registries[options.kind]] if options.kind else list(registries.values())
+    members = [
+        {"name": name, "kind": registry.kind, "summary": registry.summary(name)}
+        for registry in chosen
+        for name in registry
+    ]
+    if options.json:
+        print(json.dumps(members, indent=2))
+        return 0
+    for member in members:
+        print(f"{member['kind']:<8}{member['name']:<24}{member['summary']}")
+    return 0
+
+
+def _build_report(folder: Path, console: Any) -> None:
+    from densitometer.report import build
+
+    with console.status("writing the report"):
+        written = build(folder)
+    for path in written:
+        if path.parent == folder:
+            console.print(f"Report   {path}", soft_wrap=True)
+
+
+def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
+    from rich.table import Table
+
+    from densitometer.report.results import Results
+    from densitometer.study.display import HEADLINE
+    from densitometer.study.plan import REFERENCES
+
+    results = Results.read(folder)
+    for metric in HEADLINE:
+        table = Table("", *plan.targets, box=None)
+        for family in (*plan.families, *REFERENCES):
+            measures = [results.measure(target, family, metric) for target in plan.targets]
+            if any(measures):
+                texts = [f"{m.value:.3f} ± {m.error:.3f}" if m else "–" for m in measures]
+                table.add_row(family, *texts, end_section=family == list(plan.families)[-1])
+        if table.row_count:
+            console.print(f"\n{metric}: {METRICS.summary(metric)}", soft_wrap=True)
+            console.print(table)
+    console.print()
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _count(n: int, noun: str) -> str:
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{n} {noun if n == 1 else plural}"
+
+
+# --- what they are called ---------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one sentence that names the nearest right word."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help.")
+
+    def refuse(self, word: str) -> NoReturn:
+        """Complain about a word that nothing is known about."""
+        if not word.startswith("-"):
+            self.error(f"'{word}' is one word too many")
+        name = word.split("=")[0]
+        self.error(f"there is no option '{name}'{_nearest(name, self._option_string_actions)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = action.metavar or action.dest
+            hint = _nearest(str(value), action.choices) or f", only {', '.join(action.choices)}"
+            self.error(f"there is no {str(name).lower()} '{value}'{hint}")
+
+
+def _nearest(word: str, words: Any) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="densitometer", description=(densitometer.__doc__ or "").split("\n")[0])
+    parser.add_argument("--version", action="version", version=densitometer.__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    add = _command(
+        commands, "study", _study, "fit families to targets, judge them and write a report"
+    )
+    add("--out", type=Path, default=Path("out/study"), metavar="DIR", help="folder (%(default)s)")
+    add("--families", nargs="+", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (all)")
+    add("--targets", nargs="+", metavar="TARGET", help=f"of {', '.join(TARGETS)} (all)")
+    add("--seeds", type=_whole(1, 10_000), default=1, metavar="N", help="how many (%(default)s)")
+    add("--budget", choices=list(PROTOCOLS), default="standard", help="(%(default)s)")
+    add("--workers", type=_whole(1, 1024), metavar="N", help="processes (one a core)")
+
+    fit = commands.add_parser("fit", help="fit one family to one target and judge it")
+    families = fit.add_subparsers(dest="family", metavar="FAMILY", required=True)
+    for name in FAMILIES:
+        add = _command(families, name, _fit, FAMILIES.summary(name), usage=FIT_USAGE.format(name))
+        add("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
+        add("--seed", type=_whole(0, MAX_SEED), default=0, metavar="S", help="(%(default)s)")
+        add("--out", type=Path, metavar="CELL", help="folder (out/fit/TARGET/FAMILY/SEED)")
+        for field in FAMILIES.fields(name):
+            _add_hyperparameter(add, field)
+
+    add = _command(commands, "sample", _sample, "draw samples from a fitted model")
+    add("cell", type=Path, metavar="CELL", help="folder of a fitted model, or its .safetensors")
+    add("--n", type=_whole(1, MAX_POINTS), required=True, metavar="N", help="how many")
+    add("--seed", type=_whole(0, MAX_SEED), default=0, metavar="S", help="(%(default)s)")
+    add("--out", type=Path, required=True, metavar="FILE", help=".npy or .csv")
+
+    add = _command(
+        commands, "log-prob", _log_prob, "log-density of points under a fitted model, in nats"
+    )
+    add("cell", type=Path, metavar="CELL", help="folder of a fitted model, or its .safetensors")
+    add("--points", type=Path, required=True, metavar="FILE", help=".npy or .csv, one point a row")
+    add("--out", type=Path, required=True, metavar="FILE", help=".npy or .csv")
+
+    add = _command(commands, "score", _score, "judge samples made by anything")
+    add("--samples", type=Path, required=True, metavar="FILE", help=".npy or .csv, one point a row")
+    add("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
+    add("--json", action="store_true", help="print rows as in results.csv")
+
+    add = _command(commands, "report", _report, "write the report of a study again")
+    add("folder", type=Path, metavar="DIR", help="folder of the study")
+
+    add = _command(commands, "list", _list, "list what there is")
+    add(
+        "kind",
+        nargs="?",
+        choices=["families", "targets", "metrics"],
+        metavar="KIND",
+        help="%(choices)s",
+    )
+    add("--json", action="store_true", help="print objects with name, kind and summary")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[..., int], does: str, **settings: Any
+) -> Callable[..., Any]:
+    """Add a command; what adds arguments to it."""
+    does = does.replace("%", "%%")
+    parser = commands.add_parser(name, help=does, description=does, **settings)
+    parser.set_defaults(run=run, parser=parser)
+    return parser.add_argument
+
+
+def _add_hyperparameter(add: Callable[..., Any], field: Field) -> None:
+    add(
+        f"--family.{field.name}",
+        type=_typed(field.annotation),
+        default=argparse.SUPPRESS,
+        metavar="VALUE",
+        help=f"{field.doc} ({_words(field.annotation)}; {field.default})".replace("%", "%%"),
+    )
+
+
+def _typed(annotation: str) -> Callable[[str], Any]:
+    """What reads a value of a type that is written as the family's source has it."""
+
+    def read(word: str) -> Any:
+        for kind in annotation.split(" | "):
+            if kind == "str" or (kind.startswith("Literal") and repr(word) in kind):
+                return word
+            if kind in ("None", "bool") and word.lower() in _CONSTANTS[kind]:
+                return _CONSTANTS[kind][word.lower()]
+            if kind in ("int", "float"):
+                with contextlib.suppress(ValueError):
+                    number = int(word) if kind == "int" else float(word)
+                    if math.isfinite(number):
+                        return number
+        raise argparse.ArgumentTypeError(f"must be {_words(annotation)}, not '{word}'")
+
+    return read
+
+
+def _words(annotation: str) -> str:
+    return re.sub(r", | \| ", " or ", re.sub(r"Literal\[(.*)\]", r"\1", annotation))
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(word: str) -> int:
+        if not (word.isascii() and word.isdigit() and least <= int(word) <= most):
+            raise argparse.ArgumentTypeError(f"'{word}' is no whole number from {least} to {most}")
+        return int(word)
+
+    return read

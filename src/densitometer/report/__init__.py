@@ -1,0 +1,48 @@
+"""What people look at: figures, a write-up and a notebook, drawn from a study's folder.
+
+Only `build` imports Matplotlib and Typst, which come with ``pip install 'densitometer[report]'``.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from densitometer.errors import UsageError
+
+__all__ = ["build"]
+
+_NEEDED = ("matplotlib", "typst", "jupytext", "nbclient", "ipykernel")
+
+
+def build(folder: Path | str) -> list[Path]:
+    """Write the report of the study in `folder`, finished or not, into that folder.
+
+    The same results give the same bytes.
+
+    Returns:
+        The paths written: ``figures/*.pdf`` and ``*.png``, ``report.pdf``, and ``notebook.ipynb``,
+        executed.
+
+    Raises:
+        UsageError: there is no study in `folder` or no finished cell, the folder cannot be
+            written, or a package of the extra ``report`` is missing.
+    """
+    folder = Path(folder)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"a report needs {', '.join(missing)}; get it with pip install 'densitometer[report]'."
+        )
+    from densitometer.files import write_file
+    from densitometer.report import figures, notebook, writeup
+    from densitometer.report.results import Results
+
+    results = Results.read(folder)
+    drawn = {name: draw(results) for name, draw in figures.ALL.items()}
+    vectors = {name: figures.render(figure, "pdf") for name, figure in drawn.items()}
+    files = {f"figures/{name}.pdf": content for name, content in vectors.items()}
+    files |= {f"figures/{name}.png": figures.render(f, "png") for name, f in drawn.items()}
+    files["report.pdf"] = writeup.pdf(results, vectors)
+    files["notebook.ipynb"] = notebook.executed(results)
+    for name, content in files.items():
+        write_file(folder / name, content)
+    return [folder / name for name in files]

@@ -1,0 +1,57 @@
+"""Numbers as a person wants to read them: no more digits than the error allows."""
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+KEEP = "\N{NO-BREAK SPACE}"
+
+
+def split(value: float, error: float, *, scale: float = 1.0) -> tuple[str, str]:
+    """A value and its error as two strings with the same decimals; the error "" if there is none.
+
+    The error keeps one significant digit, two if the first is 1 (0.0123 → 0.012, 0.047 → 0.05).
+    A value whose error is 0 or unknown keeps six significant digits.
+
+    Args:
+        value: the number.
+        error: its standard error or spread, same unit.
+        scale: multiplies both, e.g. 100 for per cent.
+    """
+    value, error = value * scale, error * scale
+    if not math.isfinite(value):
+        return ("n/a" if math.isnan(value) else "∞" if value > 0 else f"{MINUS}∞"), ""
+    if not math.isfinite(error) or error <= 0:
+        return _signed(f"{value:.6g}"), ""
+    decimals = -math.floor(math.log10(error))
+    if f"{error:.0e}"[0] == "1":
+        # 0.096 rounds to 0.10, one place above its own first digit.
+        decimals = -math.floor(math.log10(float(f"{error:.0e}"))) + 1
+    decimals = max(decimals, 0)
+    if decimals > 6:
+        return _signed(f"{value:.6g}"), f"{error:.0e}"
+    return _signed(f"{value:.{decimals}f}"), f"{error:.{decimals}f}"
+
+
+def plus_minus(value: float, error: float, *, scale: float = 1.0, unit: str = "") -> str:
+    """``0.088 ± 0.004``, with `unit` appended if there is one; never broken across lines."""
+    text, spread = split(value, error, scale=scale)
+    return (f"{text}{KEEP}±{KEEP}{spread}" if spread else text) + (KEEP + unit if unit else "")
+
+
+def count(n: int) -> str:
+    """A whole number as people write it: 20,000."""
+    return f"{n:,}"
+
+
+def listed(words: list[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _signed(text: str) -> str:
+    # "−0.000" is a zero with a meaningless sign.
+    if text.startswith("-") and not text.strip("-0."):
+        text = text[1:]
+    return text.replace("-", MINUS)

@@ -1,0 +1,267 @@
+"""A study's folder, read back: what the pages of a report are drawn from.
+
+Nothing is computed twice: every number comes from a cell's files. A cell that is not there yet is
+an ordinary state of a study and is asked about with `CellFiles.done`, never met as an exception.
+"""
+
+import csv
+import dataclasses
+import functools
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from densitometer.errors import UsageError
+from densitometer.metrics import METRICS
+from densitometer.report import digits
+from densitometer.study.plan import Cell, Plan
+from densitometer.study.store import read_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A metric of one family on one target, over the seeds that have it.
+
+    With one seed, `value` and `error` are the estimate and its standard error, which comes from
+    the test sample alone. With several, they are the median over seeds and its spread, the
+    standard deviation over seeds.
+    """
+
+    value: float
+    error: float
+    """What is printed after ±."""
+    stderr: float
+    """The standard error of `value`, for comparisons."""
+    seeds: int
+    provenance: str
+
+    @property
+    def kind(self) -> str:
+        """How the number was obtained, without the details."""
+        return self.provenance.split("(")[0]
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the number only bounds the metric: it must then be labelled wherever it goes."""
+        return self.kind in ("bound", "importance")
+
+
+@dataclasses.dataclass(frozen=True)
+class CellFiles:
+    """What one cell of the plan left in its folder, if it has run."""
+
+    cell: Cell
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the cell is finished: a finished cell appears with all its files at once."""
+        return (self.folder / "scorecard.json").is_file()
+
+    @property
+    def state(self) -> str:
+        """What has become of the cell, in words."""
+        if self.diverged_at is not None:
+            return f"diverged at step {digits.count(self.diverged_at)}"
+        if self.done:
+            return "finished"
+        return "failed" if (self.folder / "error.txt").is_file() else "not run"
+
+    @functools.cached_property
+    def scorecard(self) -> Mapping[str, tuple[float, float, str]]:
+        """Metric to (value, standard error, provenance); empty if the cell is not done."""
+        rows = self._json("scorecard.json", [])
+        return {
+            r["metric"]: (_number(r["value"]), _number(r["stderr"]), r["provenance"]) for r in rows
+        }
+
+    @functools.cached_property
+    def fit(self) -> Mapping[str, Any]:
+        """selected_step, diverged_at, hyperparameters, parameters; empty for a reference."""
+        return self._json("fit.json", {})
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The step at which training left the finite numbers, if it did."""
+        return self.fit.get("diverged_at")
+
+    @functools.cached_property
+    def curves(self) -> Mapping[str, Float[np.ndarray, " t"]]:
+        """Column name to values over gradient steps; empty for a reference."""
+        path = self.folder / "curves.csv"
+        if not path.is_file():
+            return {}
+        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        columns = np.array(rows, dtype=float).reshape(len(rows), len(header)).T
+        return dict(zip(header, columns, strict=True))
+
+    @property
+    def selecting_curve(self) -> str:
+        """The hold-out curve that chose the model: the one lowest at the selected step."""
+        for name in ("holdout_loss", "holdout_kde_nll"):
+            finite = np.nan_to_num(self.curves[name], nan=np.inf)
+            if self.curves["step"][np.argmin(finite)] == self.fit["selected_step"]:
+                return name
+        return "holdout_loss"
+
+    @functools.cached_property
+    def samples(self) -> Float[np.ndarray, "n d"] | None:
+        """Draws from the model, data coordinates."""
+        return self._array("samples.npy")
+
+    @functools.cached_property
+    def log_density(self) -> Float[np.ndarray, "ny nx"] | None:
+        """log q on the picture's grid, or None if the model has no density."""
+        return self._array("log_density.npy")
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the fit; NaN if not recorded."""
+        return float(self._json("timing.json", {}).get("fit", math.nan))
+
+    def _json(self, name: str, default: Any) -> Any:
+        path = self.folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+
+    def _array(self, name: str) -> np.ndarray | None:
+        path = self.folder / name
+        return np.load(path, allow_pickle=False) if path.is_file() else None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Results:
+    """Everything that a study's folder holds."""
+
+    folder: Path
+    plan: Plan
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Results":
+        """Open the study in `folder`.
+
+        Raises:
+            UsageError: there is no study, its plan cannot be read, or no family's cell is finished.
+        """
+        results = cls(Path(folder), read_plan(Path(folder)))
+        if not any(files.done for files in results.cells()):
+            raise UsageError(f"{folder} has no finished cell yet; run the study first.")
+        return results
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The plan's targets."""
+        return self.plan.targets
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The plan's families, without the references."""
+        return tuple(self.plan.families)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The plan's seeds."""
+        return self.plan.seeds
+
+    def cell(self, target: str, family: str, seed: int | None = None) -> CellFiles:
+        """One cell; the first seed if none is named."""
+        return self._files[Cell(target, family, self.seeds[0] if seed is None else seed)]
+
+    def cells(self, target: str | None = None, family: str | None = None) -> list[CellFiles]:
+        """Cells in the plan's order, of one target or of one family or reference if named.
+
+        Without a name, those of all targets, and of all families but not of the references.
+        """
+        wanted = self.families if family is None else (family,)
+        return [
+            files
+            for cell, files in self._files.items()
+            if cell.family in wanted and target in (None, cell.target)
+        ]
+
+    def missing(self) -> list[CellFiles]:
+        """Cells of the plan, references among them, that are not finished."""
+        return [files for files in self._files.values() if not files.done]
+
+    @functools.cached_property
+    def _files(self) -> dict[Cell, CellFiles]:
+        return {c: CellFiles(c, self.folder / "cells" / str(c)) for c in self.plan.cells()}
+
+    @functools.cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that some cell has, those that are registered first."""
+        found = dict.fromkeys(m for c in self._files.values() for m in c.scorecard)
+        return tuple(sorted(found, key=[*METRICS, *found].index))
+
+    def measure(self, target: str, family: str, metric: str) -> Measure | None:
+        """A metric over seeds, or None where no cell has it."""
+        found = [c.scorecard[metric] for c in self.cells(target, family) if metric in c.scorecard]
+        if not found:
+            return None
+        values, stderrs, provenances = zip(*found, strict=True)
+        if len(found) == 1:
+            return Measure(values[0], stderrs[0], stderrs[0], 1, provenances[0])
+        median = statistics.median(values)
+        if not all(map(math.isfinite, values)):
+            return Measure(median, math.nan, math.nan, len(found), provenances[0])
+        spread = statistics.stdev(values)
+        # A median is this much noisier than a mean; never below what the test sample alone gives.
+        stderr = (
+            max(math.sqrt(math.pi / 2) * spread, _root_mean_square(stderrs)) / len(found) ** 0.5
+        )
+        return Measure(median, spread, stderr, len(found), provenances[0])
+
+    def ranked(self, target: str, metric: str) -> list[tuple[str, Measure]]:
+        """The families that have a metric as an exact number, in the plan's order."""
+        pairs = [(f, self.measure(target, f, metric)) for f in self.families]
+        return [(f, m) for f, m in pairs if m is not None and not m.is_bound and m.value == m.value]
+
+    def has_density(self, family: str) -> bool:
+        """Whether some finished cell of the family has a density."""
+        return any(
+            c.log_density is not None or "kl" in c.scorecard for c in self.cells(None, family)
+        )
+
+    def box(self, target: str) -> Float[np.ndarray, "2 d"]:
+        """The target's (lower, upper) corners."""
+        from densitometer import targets
+
+        return np.array(targets.get(target).box)
+
+    def picture_box(self, target: str) -> Float[np.ndarray, "2 d"]:
+        """The box and a margin: the window of `CellFiles.log_density` and of all pictures."""
+        from densitometer.scorecard import MARGIN
+
+        lower, upper = self.box(target)
+        margin = MARGIN * (upper - lower)
+        return np.stack([lower - margin, upper + margin])
+
+
+def compare(a: Measure, b: Measure, errors: float = 2.0) -> int:
+    """The sign of a − b, or 0 for a tie: a difference within `errors` combined standard errors.
+
+    Cells of one seed share their test points, so this errs on the side of calling a tie.
+    """
+    if a.value == b.value:
+        return 0
+    difference = a.value - b.value
+    if abs(difference) <= errors * math.hypot(_finite(a.stderr), _finite(b.stderr)):
+        return 0
+    return 1 if difference > 0 else -1
+
+
+def _finite(x: float) -> float:
+    return x if math.isfinite(x) else 0.0
+
+
+def _number(x: float | str | None) -> float:
+    return math.nan if x is None else float(x)
+
+
+def _root_mean_square(values: Iterable[float]) -> float:
+    return math.sqrt(statistics.fmean(v * v for v in values))

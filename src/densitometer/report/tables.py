@@ -1,0 +1,183 @@
+"""The tables: results in, plain text out, drawn by the write-up and by the notebook alike."""
+
+import dataclasses
+import html
+import math
+from collections.abc import Sequence
+
+from densitometer.families import FAMILIES
+from densitometer.metrics import METRICS
+from densitometer.report import digits, style
+from densitometer.report.findings import best, impossible
+from densitometer.report.results import Measure, Results
+from densitometer.study.plan import REFERENCES
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """A metric of the headline table."""
+
+    metric: str
+    title: str
+    scale: float = 1.0
+
+
+HEADLINES = (
+    Headline("kl", "KL(p ‖ q) in nats: 0 is perfect"),
+    Headline("bhattacharyya", "Bhattacharyya coefficient of samples: the truth row is the ceiling"),
+    Headline("off_support", "Samples off the support, per cent: the truth row is the floor", 100.0),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One number of a table; `error` goes after a ±, `mark` after that, `note` below."""
+
+    text: str
+    error: str = ""
+    mark: str = ""
+    note: str = ""
+    strong: bool = False
+    alarm: bool = False
+    faint: bool = False
+
+    def __str__(self) -> str:
+        return self.text + (f" ± {self.error}" if self.error else "") + self.mark
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of a table: its name, which is a family's or a reference's, and its numbers."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Lines of a table under a title of their own; the last column says how they were obtained."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Blocks under common columns. Jupyter shows it as HTML."""
+
+    columns: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+    def _repr_html_(self) -> str:
+        lines = ["<table>", _html_line("th", ["", *self.columns])]
+        for block in self.blocks:
+            if block.title:
+                span = len(self.columns) + 1
+                title = html.escape(block.title)
+                lines.append(f'<tr><th colspan="{span}" style="text-align: left">{title}</th></tr>')
+            for row in block.rows:
+                cells = [html.escape(row.name), *map(_html_entry, row.entries)]
+                lines.append(_html_line("td", cells))
+        return "\n".join([*lines, "</table>"])
+
+
+def headline(results: Results) -> Table:
+    """KL, Bhattacharyya and off-support mass: references, then families, against targets.
+
+    The best family of a target and all that tie with it are strong; impossible numbers are alarms.
+    """
+    blocks = [_block(results, h) for h in HEADLINES if h.metric in results.metrics]
+    return Table((*results.targets, "how"), tuple(blocks))
+
+
+def complete(results: Results, targets: Sequence[str] = ()) -> Table:
+    """Every metric of every reference and family, each number with its provenance."""
+    targets, flagged = targets or results.targets, impossible(results)
+    blocks = []
+    for metric in results.metrics:
+        rows = []
+        for family in (*REFERENCES, *results.families):
+            measures = [results.measure(t, family, metric) for t in targets]
+            if any(measures):
+                entries = [
+                    _number(m, alarm=(t, family, metric) in flagged, note=m.provenance)
+                    if m
+                    else Entry("–", faint=True)
+                    for t, m in zip(targets, measures, strict=True)
+                ]
+                rows.append(Row(family, tuple(entries)))
+        meaning = f": {METRICS.summary(metric).replace('`', '')}" if metric in METRICS else ""
+        blocks.append(Block(metric + meaning, tuple(rows)))
+    return Table(tuple(targets), tuple(blocks))
+
+
+def hyperparameters(results: Results, family: str) -> Table:
+    """What a family was run with, and what each of its fields means."""
+    files = next((c for c in results.cells(None, family) if c.fit), None)
+    planned = results.plan.families[family]
+    values = planned if files is None else files.fit["hyperparameters"]
+    rows = [
+        Row(f.name, (Entry(_plain(values.get(f.name, f.default))), Entry(f.doc, faint=True)))
+        for f in FAMILIES.fields(family)
+    ]
+    return Table(("value", "meaning"), (Block("", tuple(rows)),))
+
+
+def _block(results: Results, kind: Headline) -> Block:
+    strong = {t: best(results, t, kind.metric) for t in results.targets}
+    flagged = impossible(results)
+    rows = []
+    for family in (*REFERENCES, *results.families):
+        entries, how = [], {}
+        for target in results.targets:
+            measure = results.measure(target, family, kind.metric)
+            if measure is None:
+                entries.append(Entry(_absence(results, target, family, kind.metric), faint=True))
+                continue
+            how[measure.kind] = None
+            alarm = (target, family, kind.metric) in flagged
+            mark = "†" if any(c.diverged_at for c in results.cells(target, family)) else ""
+            entry = _number(measure, scale=kind.scale, alarm=alarm, mark=mark)
+            entries.append(
+                dataclasses.replace(entry, strong=family in strong[target] and not alarm)
+            )
+        rows.append(Row(family, (*entries, Entry(digits.listed([*how]), faint=True))))
+    return Block(kind.title, tuple(rows))
+
+
+def _number(
+    m: Measure, *, scale: float = 1.0, alarm: bool = False, mark: str = "", note: str = ""
+) -> Entry:
+    text, error = digits.split(m.value, m.error, scale=scale)
+    label = " (bound)" if m.is_bound else ""
+    return Entry(text, error, label + mark, note, alarm=alarm or math.isnan(m.value))
+
+
+def _absence(results: Results, target: str, family: str, metric: str) -> str:
+    """Why there is no number: nobody has run it, or the model has no density."""
+    files = results.cells(target, family)
+    unfinished = next((c.state for c in files if not c.done), None)
+    if unfinished:
+        return unfinished
+    return "no density" if metric == "kl" else "none"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return digits.count(value)
+    return "none" if value is None else str(value)
+
+
+def _html_entry(entry: Entry) -> str:
+    text = html.escape(str(entry))
+    if entry.alarm:
+        text = f'<b style="color: {style.ALARM}">{text} !</b>'
+    elif entry.strong:
+        text = f"<b>{text}</b>"
+    return text + (f"<br><small>{html.escape(entry.note)}</small>" if entry.note else "")
+
+
+def _html_line(tag: str, cells: list[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>"

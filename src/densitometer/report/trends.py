@@ -1,0 +1,82 @@
+"""What hold-out curves say: who overfits, who gets worse, who is not done yet."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from densitometer.report.digits import count
+from densitometer.report.results import CellFiles
+
+RISE = 0.05
+"""Rise of a hold-out curve after its minimum, as a share of its whole fall, worth a word."""
+
+SHORTEST = 10
+"""Points that a curve must have to be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trend:
+    """What a hold-out curve does after its minimum."""
+
+    kind: Literal["overfits", "worsens", "falls"]
+    curve: str
+    step: int
+    low: float
+    end: float
+
+    def sentence(self, family: str) -> str:
+        """The trend in words, without the full stop."""
+        name = {"holdout_loss": "hold-out loss", "holdout_kde_nll": "hold-out score of samples"}
+        curve = name[self.curve]
+        if self.kind == "falls":
+            return f"{family}’s {curve} is still falling at step {count(self.step)}, its last"
+        change = f"rises from {self.low:.3g} to {self.end:.3g}"
+        if self.kind == "overfits":
+            return (
+                f"{family} overfits after step {count(self.step)}: its {curve} {change} "
+                "while its training loss falls on"
+            )
+        return f"{family} gets worse after step {count(self.step)}: its {curve} {change}"
+
+
+def trend(cell: CellFiles) -> Trend | None:
+    """What a cell's selecting curve does after its minimum, if it is more than noise.
+
+    The curve is smoothed by a running median of five; the noise is estimated from how far each
+    value is from the mean of its neighbours. A rise counts beyond four times that, and beyond
+    `RISE` of the curve's whole fall. Overfitting is a rise of the family's own loss on the
+    hold-out set only.
+    """
+    curve = cell.selecting_curve
+    step, train = cell.curves["step"], cell.curves["train_loss"]
+    values = cell.curves[curve]
+    if len(values) < SHORTEST or not np.isfinite(values).all():
+        return None
+    smooth, smooth_train = _running_median(values), _running_median(train)
+    at = int(np.argmin(values))  # the step of the dot in the figure
+    low, end = float(smooth[at]), float(smooth[-1])
+    noise = _noise(values)
+    worth_a_word = max(4 * noise, RISE * float(smooth[0] - low))
+    if end - low > worth_a_word:
+        own = curve == "holdout_loss"
+        kind = "overfits" if own and smooth_train[-1] < smooth_train[at] else "worsens"
+        return Trend(kind, curve, int(step[at]), low, end)
+    fall_at_the_end = float(smooth[-len(smooth) // 5] - end)
+    if fall_at_the_end > worth_a_word:
+        return Trend("falls", curve, int(step[-1]), low, end)
+    return None
+
+
+def _running_median(values: Float[np.ndarray, " t"], width: int = 5) -> Float[np.ndarray, " t"]:
+    padded = np.pad(values, width // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+
+
+def _noise(values: Float[np.ndarray, " t"]) -> float:
+    """Standard deviation of the noise on a curve that is smooth but for it."""
+    late = values[len(values) // 3 :]
+    residuals = late[1:-1] - (late[2:] + late[:-2]) / 2  # of variance 3/2
+    return float(1.4826 * np.median(np.abs(residuals)) / math.sqrt(1.5))

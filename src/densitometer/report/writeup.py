@@ -1,0 +1,242 @@
+"""The write-up: results as content for the Typst template, and the PDF made of both."""
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import tempfile
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from densitometer.families import FAMILIES
+from densitometer.report import findings, style, tables
+from densitometer.report.digits import count, listed
+from densitometer.report.results import Results
+from densitometer.study.plan import REFERENCES
+from densitometer.targets import TARGETS
+
+FONT = "Libertinus Serif"
+"""One of the fonts that Typst brings along; no other is looked for."""
+
+CAPTIONS = {
+    "curves": (
+        "Each family’s own loss against gradient steps, on training points (broad, pale) and on "
+        "the hold-out set (thin, dark). The dot is the state that was kept, the lowest by "
+        "hold-out; for a family whose loss is relative to an opponent that is judged by its "
+        "samples instead. Losses of different families are different quantities{seeds}. The first "
+        "steps may leave a panel through its top."
+    ),
+    "samples": (
+        "Samples of each model (in its colour, {n} points) over a fresh sample of the truth "
+        "(grey, as many). Every window is the target’s box{seed}."
+    ),
+    "densities": (
+        "Learnt log-densities under the true one. All panels of a column share its colour scale; "
+        "what is more than eight nats below the top of the scale is white{seed}."
+    ),
+}
+"""By figure; `seed` and `seeds` are words about seeds where there are several."""
+
+
+def content(results: Results) -> dict[str, Any]:
+    """Everything that the template prints, as plain data."""
+    plan = results.plan
+    several = len(results.seeds) > 1
+    return {
+        "title": "How far from the truth?",
+        "subtitle": (
+            f"{_number(len(results.families), 'generative family', 'generative families')} "
+            f"measured against {_number(len(results.targets), 'known density', 'known densities')}"
+        ),
+        "version": plan.versions.get("densitometer", ""),
+        "font": FONT,
+        "palette": [style.INK, style.FAINT, style.RULE, style.ALARM],
+        "colours": {f: style.colour(f) for f in (*REFERENCES, *results.families)},
+        "families": [{"name": f, "summary": FAMILIES.summary(f)} for f in results.families],
+        "targets": [{"name": t, "summary": TARGETS.summary(t)} for t in results.targets],
+        "caveats": _plain(findings.caveats(results)),
+        "overview": _plain(findings.overview(results)),
+        "facts": setup(results),
+        "protocol": protocol(results),
+        "reading": reading(results),
+        "headline": dataclasses.asdict(tables.headline(results)),
+        "headline_caption": headline_caption(results),
+        "findings": [
+            {
+                "name": t,
+                "topics": [
+                    {"name": topic, "findings": _plain(found)}
+                    for topic, found in findings.of_target(results, t).items()
+                ],
+            }
+            for t in results.targets
+        ],
+        "figures": [
+            {
+                "file": f"{name}.pdf",
+                "caption": caption.format(
+                    n=count(plan.protocol.n_samples),
+                    seed=f"; seed {results.seeds[0]}" if several else "",
+                    seeds=f"; all {len(results.seeds)} seeds are drawn" if several else "",
+                ),
+            }
+            for name, caption in CAPTIONS.items()
+        ],
+        "hyperparameters_note": (
+            f"As run with the budget “{plan.budget}”, which scales the steps; the same for all "
+            "targets and seeds."
+        ),
+        "hyperparameters": [
+            {
+                "name": f,
+                "facts": facts(results, f),
+                "table": dataclasses.asdict(tables.hyperparameters(results, f)),
+            }
+            for f in results.families
+        ],
+        "appendix_note": (
+            "Values with "
+            + ("their median and spread over seeds" if several else "their standard errors")
+            + ", and how each was obtained. All logarithms are natural, all densities in data "
+            "coordinates."
+        ),
+        "complete": [
+            dataclasses.asdict(tables.complete(results, targets))
+            for targets in _fours(results.targets)
+        ],
+    }
+
+
+def protocol(results: Results) -> str:
+    """The rules that every family was trained and judged under."""
+    p = results.plan.protocol
+    return (
+        f"For every target, every family was trained on the same {count(p.n_train)} points, and "
+        f"the state that is kept chosen on the same {count(p.n_holdout)} hold-out points, with "
+        f"{_seeds(results)}. It was then judged on {count(p.n_test)} fresh points of the target, "
+        f"which neither training nor choice ever saw, and by {count(p.n_samples)} samples of its "
+        "own. Three references went through the same judgement: truth, a fresh sample of the "
+        "target itself; kde, a kernel density estimate whose bandwidth was cross-validated on the "
+        "training points; and gmm, a Gaussian mixture whose size was chosen by BIC."
+    )
+
+
+def reading(results: Results) -> list[str]:
+    """How to read the numbers."""
+    if len(results.seeds) > 1:
+        errors = (
+            f"What follows ± is the standard deviation over the {len(results.seeds)} seeds, and "
+            "what precedes it their median."
+        )
+    else:
+        errors = (
+            "With one seed, what follows ± is the standard error from the test sample alone: it "
+            "does not tell how another seed would have ended."
+        )
+    return [
+        "KL is the mean of log p − log q over the test points, p the truth and q the model, in "
+        "nats; it needs a model with a density. The Bhattacharyya coefficient, ∫ √(p q), compares "
+        "samples with samples, both smoothed by the same narrow Gaussian, so a perfect model "
+        "reaches the value of the truth row, not 1. Off the support lie samples where the true "
+        "density is below the level that holds 99.9 % of its mass.",
+        f"{errors} Two numbers that differ by less than two combined standard errors are called a "
+        "tie.",
+    ]
+
+
+def headline_caption(results: Results) -> str:
+    """The caption of the headline table."""
+    text = (
+        "The three measures, for the references and for every family. Bold: the best family of a "
+        "target, and all that tie with it."
+    )
+    if any(c.diverged_at is not None for c in results.cells()):
+        text += " †: training diverged; the best state before that was measured."
+    if findings.impossible(results):
+        text += " Red with an exclamation mark: a number that cannot be."
+    return text
+
+
+def facts(results: Results, family: str) -> str:
+    """The size of a family's models and the time that they took."""
+    cells = [c for c in results.cells(None, family) if c.fit]
+    sizes = sorted({c.fit["parameters"] for c in cells})
+    seconds = [c.seconds for c in cells if c.seconds == c.seconds]
+    parts = [f"{listed([count(n) for n in sizes], 'or')} parameters"] if sizes else []
+    if seconds:
+        parts.append(f"{statistics.median(seconds):.0f} s a fit (median)")
+    return ", ".join(parts)
+
+
+def setup(results: Results) -> list[dict[str, str]]:
+    """What was run, in a few words a line."""
+    plan, p = results.plan, results.plan.protocol
+    versions = [f"{name} {version}" for name, version in plan.versions.items()]
+    machine = (
+        f"{platform.system()}, {_processor()}, {_number(os.cpu_count() or 1, 'core', 'cores')}"
+    )
+    return [
+        {
+            "name": "Protocol",
+            "text": f"{count(p.n_train)} training points, {count(p.n_holdout)} hold-out points, "
+            f"{count(p.n_test)} fresh test points, {count(p.n_samples)} samples a model; "
+            f"{_seeds(results)}; budget “{plan.budget}”",
+        },
+        {"name": "Versions", "text": listed([*versions, f"Python {platform.python_version()}"])},
+        {"name": "Machine", "text": machine},
+    ]
+
+
+def pdf(results: Results, figures: Mapping[str, bytes]) -> bytes:
+    """The write-up; the same results and figures give the same bytes.
+
+    Args:
+        results: the study.
+        figures: each figure as a PDF, by name.
+    """
+    import typst
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        template = resources.files("densitometer.report").joinpath("report.typ")
+        (folder / "report.typ").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "data.json").write_text(json.dumps(content(results)), encoding="utf-8")
+        for figure, drawn in figures.items():
+            (folder / f"{figure}.pdf").write_bytes(drawn)
+        document, warnings = typst.compile_with_warnings(
+            folder / "report.typ", root=folder, ignore_system_fonts=True, format="pdf", timestamp=0
+        )
+    if warnings:  # an unknown font is only a warning, and would change every page
+        raise RuntimeError("; ".join(w.message for w in warnings))
+    return document
+
+
+def _plain(found: list[findings.Finding]) -> list[dict[str, str]]:
+    return [dataclasses.asdict(f) for f in found]
+
+
+def _fours(words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """As many columns as a page is wide."""
+    return [words[i : i + 4] for i in range(0, len(words), 4)]
+
+
+def _seeds(results: Results) -> str:
+    return ("seed " if len(results.seeds) == 1 else "seeds ") + listed([*map(str, results.seeds)])
+
+
+def _number(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

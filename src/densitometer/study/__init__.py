@@ -1,0 +1,1 @@
+"""Many cells (target × family × seed), on every core, resumable, in one folder."""

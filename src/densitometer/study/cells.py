@@ -1,0 +1,109 @@
+"""One cell: make its model, judge it, return its files.
+
+A cell is a function of (plan, target, family, seed) and returns named bytes, so it can run in any
+process on any machine; only the store writes to the study's folder.
+"""
+
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from densitometer import families, targets
+from densitometer.baselines import KDE, GaussianMixture, Truth
+from densitometer.checkpoint import encode_model
+from densitometer.models import Model
+from densitometer.randomness import key_for
+from densitometer.scorecard import score
+from densitometer.study.plan import Cell, Plan
+from densitometer.targets.base import Target
+from densitometer.training import Fit, fit
+
+Report = Callable[[str, int, int, float], None]
+"""Tells how far a cell is: (stage, step, steps, loss)."""
+
+
+def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
+    """Make and judge one cell; its files by name.
+
+    All of them but ``timing.json`` are functions of the plan and the cell, byte for byte.
+    """
+    started = time.perf_counter()
+    protocol, target = plan.protocol, targets.get(cell.target)
+    train = target.sample(key_for(cell.seed, "train"), protocol.n_train)
+    files: dict[str, bytes] = {}
+    if cell.family in plan.families:
+        holdout = target.sample(key_for(cell.seed, "holdout"), protocol.n_holdout)
+        family = families.get(cell.family, **plan.families[cell.family])
+        report("compiling", 0, 0, math.nan)
+        fitted = fit(
+            family,
+            train,
+            holdout,
+            seed=cell.seed,
+            budget=plan.budget,
+            progress=lambda step, steps, loss: report("training", step, steps, loss),
+        )
+        model = fitted.model
+        files |= _fit_files(fitted, cell, plan)
+    else:
+        report("fitting", 0, 0, math.nan)
+        model = _reference(cell.family, target, train)
+    trained = time.perf_counter()
+    report("scoring", 0, 0, math.nan)
+    card = score(
+        model,
+        target,
+        cell.seed,
+        family=cell.family,
+        n_test=protocol.n_test,
+        n_samples=protocol.n_samples,
+    )
+    assert card.samples is not None
+    files |= {"scorecard.json": card.to_json().encode(), "samples.npy": _npy(card.samples)}
+    if card.log_density is not None:
+        files["log_density.npy"] = _npy(card.log_density)
+    timing = {"fit": trained - started, "score": time.perf_counter() - trained}
+    return files | {"timing.json": _json(timing)}
+
+
+def _reference(name: str, target: Target, train: Float[Array, "n d"]) -> Model:
+    if name == "truth":
+        return Truth(target)
+    return {"kde": KDE, "gmm": GaussianMixture}[name].fit(train)
+
+
+def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:
+    details = {"target": cell.target, "seed": cell.seed, "budget": plan.budget}
+    facts = {
+        "selected_step": fitted.selected_step,
+        "diverged_at": fitted.diverged_at,
+        "hyperparameters": fitted.family.hyperparameters(),
+        "parameters": _count(fitted.model) - _count(fitted.model.standardiser),
+    }
+    return {
+        "model.safetensors": encode_model(fitted.model, fitted.family, details=details),
+        "curves.csv": fitted.curves_csv().encode(),
+        "fit.json": _json(facts),
+    }
+
+
+def _count(module: eqx.Module) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)))
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.asarray(array, np.float32), allow_pickle=False)
+    return file.getvalue()

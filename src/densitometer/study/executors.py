@@ -1,0 +1,207 @@
+"""Where cells run: one single-threaded process a core.
+
+An executor is a generator. It takes cells and the function that runs one, and yields what happens,
+as it happens; closing it stops everything. It knows nothing of folders, screens or mathematics.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from densitometer.study.plan import Cell
+
+TRIES = 3
+"""How often a cell is started whose worker dies under it."""
+
+Work = Callable[[Cell, Callable[[str, int, int, float], None]], dict[str, bytes]]
+"""Runs a cell, reporting (stage, step, steps, loss); returns the cell's files. Picklable."""
+
+
+class Running(NamedTuple):
+    """A cell has got this far."""
+
+    cell: Cell
+    stage: str
+    step: int = 0
+    steps: int = 0
+    loss: float = math.nan
+
+
+class Finished(NamedTuple):
+    """A cell is done; these are its files."""
+
+    cell: Cell
+    files: dict[str, bytes]
+
+
+class Failed(NamedTuple):
+    """A cell raised, or its workers died; this is why."""
+
+    cell: Cell
+    error: str
+
+
+Event = Running | Finished | Failed
+
+
+def run_locally(cells: Sequence[Cell], work: Work, *, workers: int, log: Path) -> Generator[Event]:
+    """Run cells in processes of this machine, in the order given.
+
+    A worker that dies is replaced and its cell started again. Whatever workers print, and the last
+    words of one that crashes, go to the file `log`.
+    """
+    queue, deaths = deque(cells), Counter[Cell]()
+    workers, available = min(workers, len(cells)), cores()
+    # Pinned only when every core has its worker: two small studies must not share one core.
+    pins = available if workers == len(available) else [None] * workers
+    crew = [_Worker(work, pin, log) for pin in pins]
+    try:
+        while True:
+            for worker in crew:
+                if worker.cell is None and queue:
+                    worker.give(queue.popleft())
+            busy: dict[Any, _Worker] = {
+                worker.pipe: worker for worker in crew if worker.cell is not None
+            }
+            if not busy:
+                return
+            for pipe in connection.wait(list(busy)):
+                worker = busy[pipe]
+                cell = worker.cell
+                assert cell is not None
+                try:
+                    event = worker.pipe.recv()
+                    working = isinstance(event, Running)
+                except (EOFError, OSError):
+                    cause, working = worker.replace(), False
+                    deaths[cell] += 1
+                    if deaths[cell] < TRIES:
+                        queue.appendleft(cell)
+                        event = Running(cell, "starting again")
+                    else:
+                        event = Failed(cell, f"its worker died {TRIES} times: {cause}")
+                if not working:
+                    worker.cell = None
+                yield event
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def cores() -> list[int]:
+    """The processor cores this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    allowed = sorted(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # a container's share, where it has one
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = allowed[: max(1, int(quota) // int(period))]
+    return allowed
+
+
+def settle() -> None:
+    """Tell the numerical libraries to use one thread, and JAX to remember what it has compiled.
+
+    It has an effect before they are imported only. Results do not depend on what is remembered; a
+    damaged memory (JAX writes it carelessly) costs a compilation, and is nothing to tell a person.
+    """
+    warnings.filterwarnings("ignore", message=".*persistent compilation cache")
+    one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    flags = os.environ.get("XLA_FLAGS", "").removesuffix(one_thread)
+    os.environ["XLA_FLAGS"] = f"{flags} {one_thread}".strip()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for name, value in {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(caches / "densitometer" / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+class _Worker:
+    """A process that runs one cell after another."""
+
+    def __init__(self, work: Work, core: int | None, log: Path):
+        self.cell: Cell | None = None
+        self._work, self._core, self._log = work, core, log
+        self._start()
+
+    def give(self, cell: Cell) -> None:
+        """Have it run `cell`. If it is dead, reading its pipe will tell."""
+        self.cell = cell
+        with contextlib.suppress(OSError):
+            self.pipe.send(cell)
+            self.pipe.send(self._work)
+
+    def replace(self) -> str:
+        """Start another process in the place of one that died; how that one ended."""
+        self._process.join(1)
+        code = self._process.exitcode
+        self.end()
+        self._start()
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}"
+
+    def end(self) -> None:
+        """Kill it. Nothing is lost: cells are kept by who listens, whole."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+    def _start(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(
+            target=_serve, args=(theirs, self._core, self._log), daemon=True
+        )
+        # A worker never sees Ctrl-C, not even while Python starts: it inherits the blocked signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()
+
+
+def _serve(pipe: connection.Connection, core: int | None, log: Path) -> None:
+    """The life of a worker: cells in, what happens to them out, until the parent is gone."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    settle()
+    while True:
+        try:
+            cell = pipe.recv()
+        except EOFError:
+            return
+        try:
+            work: Work = pipe.recv()  # imports JAX, now that everything is settled
+            files = work(cell, lambda *at, cell=cell: pipe.send(Running(cell, *at)))
+            event = Finished(cell, files)
+        except Exception:
+            event = Failed(cell, traceback.format_exc())
+        pipe.send(event)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)

@@ -1,0 +1,53 @@
+"""A study, run: cells in, files kept, progress shown, failures counted."""
+
+import contextlib
+import functools
+
+from rich.console import Console
+
+from densitometer.study.display import Display
+from densitometer.study.executors import Failed, Finished, Work, run_locally
+from densitometer.study.plan import Cell
+from densitometer.study.store import Store
+
+
+def run(
+    store: Store, console: Console, *, workers: int, work: Work | None = None
+) -> dict[Cell, str]:
+    """Run the cells that `store` lacks, longest first, and write `results.csv`.
+
+    Interrupted anywhere, by anything, and run again, it ends with the same `results.csv`.
+
+    Args:
+        store: the open folder of the study, and its plan.
+        console: where progress is shown.
+        workers: how many processes.
+        work: what runs a cell, if not `cells.run_cell`.
+
+    Returns:
+        Why each cell failed that did; their tracebacks are in their folders.
+    """
+    if work is None:
+        from densitometer.study.cells import run_cell
+
+        work = functools.partial(run_cell, plan=store.plan)
+    missing = sorted(store.missing(), key=store.plan.work, reverse=True)
+    done = len(store.plan.cells()) - len(missing)
+    failures: dict[Cell, str] = {}
+    log = store.folder / "workers.log"
+    with (
+        Display(missing, store.plan, console, workers=workers, done=done) as display,
+        contextlib.closing(run_locally(missing, work, workers=workers, log=log)) as events,
+    ):
+        for event in events:
+            if isinstance(event, Finished):
+                store.put(event.cell, event.files)
+                store.write_results()
+            elif isinstance(event, Failed):
+                store.put_error(event.cell, event.error)
+                failures[event.cell] = event.error
+            display.show(event, store.rows(event.cell) if isinstance(event, Finished) else ())
+    store.write_results()
+    if log.exists() and log.stat().st_size == 0:
+        log.unlink()
+    return failures

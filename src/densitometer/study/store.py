@@ -1,0 +1,137 @@
+"""The folder of a study: what has been computed, whole cells only, one study at a time."""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from densitometer.errors import UsageError
+from densitometer.files import (
+    PARTIAL,
+    check_folder,
+    remove_partial,
+    write_file,
+    write_folder,
+    writing,
+)
+from densitometer.study.plan import Cell, Plan
+
+COLUMNS = ("target", "family", "seed", "metric", "value", "stderr", "provenance")
+"""The columns of `results.csv`, and the keys of a row of `scorecard.json`."""
+
+LOCK = ".lock"
+
+
+class Store:
+    """The folder of one plan. Only the process that holds its lock writes to it."""
+
+    def __init__(self, folder: Path, plan: Plan):
+        self.folder = folder
+        self.plan = plan
+        self._rows = {cell: rows for cell in plan.cells() if (rows := self._read(cell)) is not None}
+
+    def path(self, cell: Cell) -> Path:
+        """The folder of a cell."""
+        return self.folder / "cells" / str(cell)
+
+    def missing(self) -> list[Cell]:
+        """The cells that are still to be computed."""
+        return [cell for cell in self.plan.cells() if cell not in self._rows]
+
+    def rows(self, cell: Cell) -> list[dict[str, Any]]:
+        """The rows of a finished cell's scorecard."""
+        return self._rows[cell]
+
+    def put(self, cell: Cell, files: Mapping[str, bytes]) -> None:
+        """Keep the files of a finished cell."""
+        write_folder(self.path(cell), files)
+        self._rows[cell] = json.loads(files["scorecard.json"])
+
+    def put_error(self, cell: Cell, error: str) -> None:
+        """Keep why a cell failed, where its files would be; it stays missing, so it is retried."""
+        write_folder(self.path(cell), {"error.txt": error.encode()})
+
+    def write_results(self) -> None:
+        """Write `results.csv`: the rows of every finished cell, in the plan's order."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")  # floats by repr, so they survive
+        writer.writerow(COLUMNS)
+        for cell in self.plan.cells():
+            for row in self._rows.get(cell, []):
+                writer.writerow("nan" if row[name] is None else row[name] for name in COLUMNS)
+        write_file(self.folder / "results.csv", text.getvalue().encode())
+
+    def _read(self, cell: Cell) -> list[dict[str, Any]] | None:
+        try:
+            rows = json.loads((self.path(cell) / "scorecard.json").read_bytes())
+            return rows if all(row.keys() == set(COLUMNS) for row in rows) else None
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+
+@contextlib.contextmanager
+def opened(folder: Path, plan: Plan) -> Iterator[Store]:
+    """The store of `plan` in `folder`, new or to be continued, locked while it is open.
+
+    Raises:
+        UsageError: the folder cannot be written, holds something else or another plan, or another
+            study is running in it.
+    """
+    check_folder(folder)
+    path = folder / "plan.json"
+    strangers = {p.name for p in folder.iterdir() if not p.name.endswith(PARTIAL)} - {LOCK}
+    if strangers and not path.exists():
+        raise UsageError(
+            f"{folder} is not empty and holds no study; give --out a new folder or that of a study."
+        )
+    with _lock(folder):
+        remove_partial(folder)
+        if path.exists():
+            _check_same(path, plan)
+        else:
+            write_file(path, plan.to_json().encode())
+        yield Store(folder, plan)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of the study in `folder`.
+
+    Raises:
+        UsageError: there is no study in it.
+    """
+    path = folder / "plan.json"
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise UsageError(f"{folder} holds no study: it has no readable plan.json.") from None
+    except ValueError:
+        raise UsageError(f"{path} is no plan of a study.") from None
+
+
+def _check_same(path: Path, plan: Plan) -> None:
+    if difference := read_plan(path.parent).difference(plan):
+        raise UsageError(
+            f"{path.parent} holds another study ({difference}); give another --out, or remove it."
+        )
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system drops it when the process ends, however it ends."""
+    with writing(folder):
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            f"another study is running in {folder}; wait for it, or give another --out."
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(file)

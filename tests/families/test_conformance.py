@@ -1,0 +1,202 @@
+"""What every family promises, asked of every member of the registry, new ones unasked."""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import densitometer as dm
+import toy
+from densitometer import checkpoint, training
+from densitometer.families import FAMILIES
+from densitometer.models import HasDensity, HasPath, HasScore, Standardiser, batched
+
+pytestmark = pytest.mark.parametrize("name", FAMILIES)
+
+SHORT = 0.1
+"""Share of the standard steps in which a family must have learnt a Gaussian."""
+
+
+@pytest.fixture(scope="module")
+def standardised():
+    points = jnp.asarray(toy.gaussian(0, 500))
+    return Standardiser.from_data(points).forward(points)
+
+
+@pytest.fixture(scope="module")
+def short_fit():
+    """Each family fitted briefly to 2000 points of a Gaussian, once for all tests."""
+    fits = {}
+
+    def fit(name):
+        if name not in fits:
+            family = dm.families.get(name)
+            family = dataclasses.replace(family, steps=int(family.steps * SHORT))
+            fits[name] = dm.fit(family, toy.gaussian(0, 2000), toy.gaussian(1, 500))
+        return fits[name]
+
+    return fit
+
+
+def advance(family, state, start, steps, data, seed=0):
+    return training._advance(family, steps, jax.random.key(seed), state, jnp.asarray(start), data)
+
+
+def test_a_family_is_hashable_json_and_its_help(name):
+    family = dm.families.get(name)
+    assert family.name == name
+    assert hash(family) == hash(dm.families.get(name))
+    again = json.loads(json.dumps(family.hyperparameters()))
+    assert dm.families.get(name, **again) == family
+    fields = FAMILIES.fields(name)  # read from the source, as the command line does
+    assert [f.name for f in fields] == [f.name for f in dataclasses.fields(family)]
+    assert {f.name: f.default for f in fields} == family.hyperparameters()
+    assert all(f.doc for f in fields), "each hyper-parameter needs a docstring: it is its help"
+    assert FAMILIES.summary(name)
+
+
+def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
+    family = dm.families.get(name)
+    state = training._init(family, jax.random.key(0), standardised)
+    new, info = eqx.filter_jit(family.step)(
+        jax.random.key(1), state, standardised[: family.batch_size]
+    )
+    describe = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+    assert describe(new) == describe(state)
+    assert "loss" in info
+    assert all(v.shape == () and np.isfinite(v) for v in info.values())
+    changed = [
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(new), strict=True)
+        if a.size
+    ]
+    assert any(changed)
+
+
+def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
+    family = dm.families.get(name)
+    before = training._advance._cached._cache_size()
+    for seed in range(3):
+        state = training._init(family, jax.random.key(seed), standardised)
+        advance(family, state, seed, 2, standardised + seed, seed)
+    assert training._advance._cached._cache_size() == before + 1
+
+
+def test_resumes_bit_for_bit(name, standardised, tmp_path):
+    family = dm.families.get(name)
+    state = training._init(family, jax.random.key(0), standardised)
+    whole, _ = advance(family, state, 0, 60, standardised)
+    half, _ = advance(family, state, 0, 30, standardised)
+    checkpoint.save_state(tmp_path / "state.safetensors", half, family, 2)
+    back_family, back = checkpoint.load_state(tmp_path / "state.safetensors")
+    again, _ = advance(back_family, back, 30, 30, standardised)
+    assert all(map(np.array_equal, jax.tree.leaves(whole), jax.tree.leaves(again)))
+    assert not all(map(np.array_equal, jax.tree.leaves(whole), jax.tree.leaves(half)))
+
+
+def test_vmap_over_seeds_equals_single_runs(name, standardised):
+    family = dm.families.get(name)
+
+    def run(key):
+        state = family.init(key, standardised)
+        state, _ = family.step(key, state, standardised[: family.batch_size])
+        return family.loss(key, state, standardised)
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    together = jax.jit(jax.vmap(run))(keys)
+    alone = jnp.stack([jax.jit(run)(k) for k in keys])
+    np.testing.assert_allclose(together, alone, rtol=2e-4)
+    assert len(np.unique(np.asarray(alone))) == 3
+
+
+def test_a_model_comes_back_from_its_file(name, short_fit, tmp_path):
+    fit = short_fit(name)
+    dm.save(tmp_path / "model.safetensors", fit.model, fit.family)
+    back = dm.load(tmp_path)
+    assert type(back) is type(fit.model)
+    key = jax.random.key(0)
+    assert np.array_equal(back.sample(key, 50), fit.model.sample(key, 50))
+
+
+def test_samples_depend_on_the_key_and_only_on_it(name, short_fit):
+    model = short_fit(name).model
+    one, two = (np.asarray(model.sample(jax.random.key(0), 64)) for _ in range(2))
+    other = np.asarray(model.sample(jax.random.key(1), 64))
+    assert np.array_equal(one, two)
+    assert not np.isin(other, one).any()
+    assert len(np.unique(one, axis=0)) == 64
+
+
+def test_learns_a_gaussian(name, short_fit):
+    fit = short_fit(name)
+    n = 2000
+    samples = np.asarray(fit.model.sample(jax.random.key(0), n))
+    sd = np.sqrt(np.diag(toy.COVARIANCE))
+    # Two finite samples and a short training: 5 standard errors and 5 % of a standard deviation.
+    tolerance = 5 * sd * np.sqrt(2 / n) + 0.05 * sd
+    assert np.all(np.abs(samples.mean(axis=0) - toy.MEAN) < tolerance)
+    covariance = np.cov(samples.T)
+    # sd of a sample covariance: sqrt((C_ii C_jj + C_ij²) / n)
+    error = np.sqrt((np.outer(sd, sd) ** 2 + toy.COVARIANCE**2) / n)
+    assert np.all(np.abs(covariance - toy.COVARIANCE) < 5 * error + 0.15 * np.outer(sd, sd))
+    assert fit.diverged_at is None
+
+
+def test_a_density_is_one_and_is_that_of_the_samples(name, short_fit):
+    model = short_fit(name).model
+    if not isinstance(model, HasDensity):
+        return  # nothing is promised
+    x = toy.gaussian(2, 2000)
+    log_ratio = toy.gaussian_log_prob(x) - np.asarray(batched(model.log_prob, jnp.asarray(x)))
+    error = log_ratio.std() / np.sqrt(len(x))
+    assert -3 * error < log_ratio.mean() < 0.1
+    # E_q[p/q] = 1 only if q is normalised where p is, and its samples follow it.
+    samples = model.sample(jax.random.key(3), 2000)
+    ratio = np.exp(
+        toy.gaussian_log_prob(np.asarray(samples)) - np.asarray(batched(model.log_prob, samples))
+    )
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(2000) + 0.01
+
+
+def test_a_score_points_to_the_data(name, short_fit):
+    model = short_fit(name).model
+    if not isinstance(model, HasScore):
+        return
+    x = toy.gaussian(2, 500)
+    got = np.asarray(jax.vmap(model.score)(jnp.asarray(x)))
+    exact = -np.linalg.solve(toy.COVARIANCE, (x - toy.MEAN).T).T
+    # The slope of the regression of the model's score on the exact one; −1 for a wrong sign.
+    assert 0.7 < np.sum(got * exact) / np.sum(exact**2) < 1.3
+
+
+def test_a_path_ends_in_a_sample_and_starts_in_noise(name, short_fit):
+    model = short_fit(name).model
+    if not isinstance(model, HasPath):
+        return
+    path = np.asarray(model.path(jax.random.key(0), 400, 9))
+    assert path.shape == (9, 400, 2)
+    end = path[-1]
+    assert np.all(np.abs(end.mean(axis=0) - toy.MEAN) < 0.25)
+    shift = [np.linalg.norm(frame - end, axis=1).mean() for frame in path]
+    assert np.all(np.diff(shift) < 0), "each frame is nearer to the end than the one before"
+
+
+def test_a_change_of_units_changes_nothing_but_the_units(name):
+    """Fitted to a·x + b, a family gives a·x + b, and log q shifts by −log |a|: the Jacobian."""
+    family = dataclasses.replace(dm.families.get(name), steps=40)
+    train, holdout = toy.gaussian(0, 400), toy.gaussian(1, 200)
+    scale, shift = np.float32([4.0, 0.5]), np.float32([1.0, -2.0])
+    plain = dm.fit(family, train, holdout).model
+    other = dm.fit(family, train * scale + shift, holdout * scale + shift).model
+    key = jax.random.key(0)
+    expected = np.asarray(plain.sample(key, 50)) * scale + shift
+    np.testing.assert_allclose(other.sample(key, 50), expected, rtol=2e-2, atol=2e-2)
+    if isinstance(plain, HasDensity):
+        x = holdout[:20]
+        expected = np.asarray(jax.vmap(plain.log_prob)(x)) - np.log(scale).sum()
+        moved = jax.vmap(other.log_prob)(x * scale + shift)
+        np.testing.assert_allclose(moved, expected, atol=2e-2)

@@ -1,0 +1,196 @@
+"""The sentences say what planted numbers say."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from densitometer.report import findings, tables
+from densitometer.report.results import Results
+
+CURVE = np.linspace(0, 1, 40)
+
+
+def sentences(results, target="spiral", topic=None):
+    found = findings.of_target(results, target)
+    return " ".join(
+        f.text.replace("\N{NO-BREAK SPACE}", " ")
+        for name, group in found.items()
+        if topic in (None, name)
+        for f in group
+    )
+
+
+def warnings(results):
+    return [(f.kind, f.text.replace("\N{NO-BREAK SPACE}", " ")) for f in findings.caveats(results)]
+
+
+def plant_curves(study, holdout, train=None, *, selected=None, family="vae"):
+    folder = study / "cells" / "spiral" / family / "0"
+    holdout = np.asarray(holdout, dtype=float)
+    train = 2 - CURVE if train is None else train
+    step = 100 * np.arange(1, len(holdout) + 1)
+    rows = zip(step, train, holdout, 3 - CURVE, strict=True)
+    lines = ["step,train_loss,holdout_loss,holdout_kde_nll"]
+    lines += [",".join(repr(float(v)) for v in row) for row in rows]
+    (folder / "curves.csv").write_text("\n".join(lines) + "\n")
+    fit = json.loads((folder / "fit.json").read_text())
+    fit["selected_step"] = int(step[np.argmin(holdout)]) if selected is None else selected
+    (folder / "fit.json").write_text(json.dumps(fit))
+    return Results.read(study)
+
+
+def test_a_clear_winner_beats_both_baselines(plant):
+    results = plant("spiral", "dsm", kl=(0.02, 0.003))
+    text = sentences(results, topic="Density")
+    assert "The closest density is dsm’s, KL 0.020 ± 0.003 nats" in text
+    assert "it beats the cross-validated KDE (0.089 ± 0.006) and the Gaussian mixture" in text
+    assert "vae follows at 0.213 ± 0.008 nats, worse than both baselines" in text
+
+
+def test_a_tie_is_called_a_tie(plant):
+    results = plant("spiral", "vae", kl=(0.085, 0.006))
+    text = sentences(results, topic="Density")
+    assert "dsm (0.081 ± 0.006 nats) and vae (0.085 ± 0.006 nats) tie for the closest" in text
+    assert "dsm ties with the cross-validated KDE" in text
+    row = {r.name: r for r in tables.headline(results).blocks[0].rows}
+    assert row["dsm"].entries[0].strong
+    assert row["vae"].entries[0].strong
+
+
+def test_losing_to_a_baseline_is_said(plant):
+    results = plant("spiral", "dsm", kl=(0.15, 0.004))
+    assert "it loses to the cross-validated KDE" in sentences(results, topic="Density")
+    overview = " ".join(f.text for f in findings.overview(results))
+    assert "The best family loses to both baselines on spiral" in overview
+
+
+def test_between_the_baselines(plant):
+    results = plant("spiral", "vae", kl=(0.105, 0.001))
+    results = plant("spiral", "kde", kl=(0.2, 0.001))
+    text = sentences(results, topic="Density")
+    assert "vae follows at 0.1050 ± 0.0010 nats, worse than the Gaussian mixture." in text
+
+
+@pytest.mark.parametrize(
+    ("family", "metric", "value", "words"),
+    [
+        ("dsm", "kl", (-0.05, 0.004), "a KL divergence of −0.050 ± 0.004 is negative"),
+        ("dsm", "mass", (1.0132, 1e-4), "the density integrates to 1.0132, not to 1"),
+        ("vae", "nll_elbo", (0.2, 0.01), "nll_elbo, a bound, is 0.200 ± 0.010, below the exact"),
+        ("gan", "bhattacharyya", (1.2, 0.001), "outside 0 to 1"),
+        ("gan", "off_support", (None, None), "off_support is not finite"),
+    ],
+)
+def test_impossible_numbers_are_alarms_and_win_nothing(plant, family, metric, value, words):
+    results = plant("spiral", family, **{metric: value})
+    ((kind, text),) = warnings(results)
+    assert kind == "alarm"
+    assert words in text
+    assert f"{family} on spiral" in text
+    assert family not in findings.best(results, "spiral", metric)
+    block = next(b for b in tables.complete(results).blocks if b.title.split(":")[0] == metric)
+    row = next(r for r in block.rows if r.name == family)
+    assert row.entries[0].alarm
+    assert not row.entries[1].alarm
+    if metric == "kl":
+        assert "dsm" not in sentences(results, topic="Density").split("vae")[0]
+
+
+def test_noise_is_no_alarm(plant):
+    assert warnings(plant("spiral", "dsm", kl=(-0.005, 0.004), mass=(1.0005, 0.0))) == []
+
+
+def test_leaks_are_measured_against_the_truth(plant):
+    results = plant("spiral", "gan", off_support=(0.05, 0.005))
+    results = plant("spiral", "dsm", off_support=(0.003, 0.001))
+    results = plant("spiral", "vae", off_support=(0.001, 0.001))
+    text = sentences(results, topic="Support")
+    assert (
+        text
+        == "Off the support lie 5.0 ± 0.5 % of gan’s samples, against 0.10 ± 0.07 % of the truth’s."
+    )
+    results = plant("spiral", "gan", off_support=(0.001, 0.001))
+    assert "No family measurably leaks" in sentences(results, topic="Support")
+
+
+def test_samples_as_good_as_the_truth_are_said_so(plant):
+    assert "where a fresh true sample" in sentences(plant("spiral", "truth"), topic="Samples")
+    results = plant("spiral", "gan", bhattacharyya=(0.9915, 0.0008))
+    assert "gan’s come nearest" in sentences(results, topic="Samples")
+    assert "as near as a fresh true sample" in sentences(results, topic="Samples")
+
+
+def test_samples_that_are_not_of_their_density(plant):
+    assert "differ beyond noise" not in sentences(plant("spiral", "dsm"))
+    results = plant("spiral", "dsm", self_bhattacharyya=(-0.02, 0.001))
+    assert "samples and the density of dsm differ beyond noise" in sentences(results)
+
+
+def test_a_loose_bound_is_measured(plant):
+    results = plant("spiral", "vae", nll=(0.4, 0.01), nll_elbo=(0.7, 0.01))
+    assert "vae’s ELBO is loose by 0.300 ± 0.014 nats" in sentences(results)
+
+
+def test_overfitting_is_a_rise_of_the_hold_out_alone(study):
+    valley = 1 + (CURVE - CURVE[19]) ** 2
+    text = sentences(plant_curves(study, valley), topic="Training")
+    assert "vae overfits after step 2,000: its hold-out loss rises from 1 to 1.26" in text
+    text = sentences(plant_curves(study, valley, train=valley), topic="Training")
+    assert "vae gets worse after step 2,000" in text
+
+
+def test_noise_and_a_flat_end_are_no_overfitting(study):
+    rng = np.random.default_rng(0)
+    decay = np.exp(-6 * CURVE)
+    for noise in (0.0, 0.02, 0.1):
+        results = plant_curves(study, decay + noise * rng.normal(size=40))
+        assert "vae" not in sentences(results, topic="Training"), noise
+
+
+def test_an_unfinished_descent_is_said(study):
+    text = sentences(plant_curves(study, 2 - CURVE), topic="Training")
+    assert "vae’s hold-out loss is still falling at step 4,000, its last" in text
+
+
+def test_an_adversary_is_judged_by_its_samples(study):
+    # The own loss rises, but another curve chose the state: that one falls.
+    results = plant_curves(study, 1 + CURVE, selected=4000, family="gan")
+    assert results.cell("spiral", "gan").selecting_curve == "holdout_kde_nll"
+    text = sentences(results, topic="Training")
+    assert "gan overfits" not in text
+    assert "gan’s hold-out score of samples is still falling" in text
+
+
+def test_divergence_is_a_result(study):
+    path = study / "cells" / "spiral" / "gan" / "0" / "fit.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"diverged_at": 1200}))
+    results = Results.read(study)
+    assert warnings(results) == [
+        (
+            "caveat",
+            "gan on spiral diverged at step 1,200; the numbers are those of the best state "
+            "before that.",
+        )
+    ]
+    row = next(r for r in tables.headline(results).blocks[1].rows if r.name == "gan")
+    assert row.entries[0].mark == "†"
+    assert row.entries[1].mark == ""
+
+
+def test_missing_cells_are_named(study):
+    shutil.rmtree(study / "cells" / "pinwheel" / "vae")
+    failed = study / "cells" / "spiral" / "dsm" / "0"
+    shutil.rmtree(failed)
+    failed.mkdir()
+    (failed / "error.txt").write_text("out of memory")
+    results = Results.read(study)
+    ((kind, text),) = warnings(results)
+    assert kind == "caveat"
+    assert "of 24 cells 2 are missing, dsm on spiral (failed) and vae on pinwheel (not run)" in text
+    assert "vae’s, KL 0.213" in sentences(results)
+    rows = {r.name: r.entries for r in tables.headline(results).blocks[0].rows}
+    assert rows["dsm"][0].text == "failed"
+    assert rows["vae"][1].text == "not run"
+    assert rows["gan"][0].text == "no density"

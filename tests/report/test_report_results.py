@@ -1,0 +1,64 @@
+import json
+
+import fabricated
+import numpy as np
+import pytest
+
+from densitometer import targets
+from densitometer.errors import UsageError
+from densitometer.report.results import Measure, Results, compare
+from densitometer.scorecard import density_grid
+
+
+def test_no_study_is_told_in_a_sentence(tmp_path, study):
+    with pytest.raises(UsageError, match="holds no study"):
+        Results.read(tmp_path)
+    (study / "plan.json").write_text("{}")
+    with pytest.raises(UsageError, match="no plan"):
+        Results.read(study)
+
+
+def test_a_study_without_finished_cells(study):
+    for path in study.glob("cells/*/*/*/scorecard.json"):
+        path.unlink()
+    with pytest.raises(UsageError, match="no finished cell"):
+        Results.read(study)
+
+
+def test_several_seeds_give_median_and_spread(tmp_path):
+    folder = fabricated.fabricate(tmp_path / "study", seeds=(0, 1, 2), names=("spiral",))
+    for seed, value in enumerate((0.08, 0.30, 0.09)):
+        fabricated.rewrite(folder, "spiral", "dsm", seed, kl=(value, 0.001))
+    measure = Results.read(folder).measure("spiral", "dsm", "kl")
+    assert measure.value == 0.09
+    assert measure.seeds == 3
+    assert measure.error == pytest.approx(np.std([0.08, 0.30, 0.09], ddof=1))
+
+
+def test_a_tie_is_a_difference_within_two_combined_errors():
+    number = lambda value, error: Measure(value, error, error, 1, "exact")
+    assert compare(number(0.10, 0.003), number(0.109, 0.004)) == 0
+    assert compare(number(0.10, 0.003), number(0.111, 0.004)) == -1
+    assert compare(number(0.12, 0.0), number(0.11, 0.0)) == 1
+    assert compare(number(np.inf, np.nan), number(np.inf, np.nan)) == 0
+
+
+def test_bounds_are_labelled():
+    assert Measure(1.0, 0.1, 0.1, 1, "bound").is_bound
+    assert Measure(1.0, 0.1, 0.1, 1, "importance(k=64)").is_bound
+    assert not Measure(1.0, 0.1, 0.1, 1, "ode(rtol=1e-05, mass=1.0000)").is_bound
+
+
+def test_the_picture_is_where_the_density_was_computed(finished_study):
+    box = Results.read(finished_study).picture_box("pinwheel")
+    grid = density_grid(targets.get("pinwheel"))
+    for axis, (low, high) in zip((grid.x, grid.y), box.T, strict=True):
+        half = (axis[1] - axis[0]) / 2
+        np.testing.assert_allclose([axis[0] - half, axis[-1] + half], [low, high])
+
+
+def test_an_unfinished_json_null_is_not_a_number(study):
+    fabricated.rewrite(study, "spiral", "dsm", kl=(None, None))
+    measure = Results.read(study).measure("spiral", "dsm", "kl")
+    assert np.isnan(measure.value)
+    assert json.loads((study / "cells/spiral/dsm/0/scorecard.json").read_text())

@@ -1,0 +1,54 @@
+"""Cells that cost nothing, well- and ill-behaved; also a program that runs a study of them."""
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+import zlib
+from pathlib import Path
+
+from densitometer.study.plan import Plan
+
+
+def plan(seeds=2):
+    return Plan.make({"dsm": {}, "gan": {}}, ["spiral", "checkerboard"], range(seeds), "smoke")
+
+
+def good(cell, report, seconds=0.0):
+    """Numbers that depend on the cell alone, and on no round decimals."""
+    for step in range(4):
+        report("training", step, 4, 1 / (step + 1))
+        time.sleep(seconds / 4)
+    value = zlib.crc32(str(cell).encode()) / 7
+    numbers = {"metric": "kl", "value": value, "stderr": 0.1, "provenance": "ode(rtol=1, mass=1)"}
+    rows = [cell._asdict() | numbers, cell._asdict() | numbers | {"metric": "nll", "value": None}]
+    return {"scorecard.json": json.dumps(rows).encode(), "samples.npy": os.urandom(1000)}
+
+
+def raises(cell, report):
+    if (cell.family, cell.seed) == ("dsm", 1):
+        raise ValueError("this cell is ill")
+    return good(cell, report)
+
+
+def kills_itself(cell, report, marks, times):
+    """Ends its own process, brutally, the first `times` times that one of the cells runs."""
+    if str(cell) == "spiral/dsm/0":
+        starts = len(list(marks.iterdir()))
+        (marks / str(starts)).touch()
+        if starts < times:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return good(cell, report)
+
+
+if __name__ == "__main__":  # workers import this file too, and need none of these
+    from rich.console import Console
+
+    from densitometer.study.runner import run
+    from densitometer.study.store import opened
+
+    with opened(Path(sys.argv[1]), plan()) as store:
+        work = functools.partial(good, seconds=float(sys.argv[2]))
+        sys.exit(len(run(store, Console(), workers=2, work=work)))

@@ -1,0 +1,120 @@
+import functools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_cells
+import pytest
+from rich.console import Console
+
+from densitometer.study.plan import Cell
+from densitometer.study.runner import run
+from densitometer.study.store import opened
+
+PROGRAM = Path(fake_cells.__file__)
+
+
+def study(folder, work=fake_cells.good, workers=2):
+    with opened(folder, fake_cells.plan()) as store:
+        return run(store, Console(quiet=True), workers=workers, work=work)
+
+
+def test_results_have_every_cell_in_the_order_of_the_plan(tmp_path):
+    assert study(tmp_path) == {}
+    header, *lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert header == "target,family,seed,metric,value,stderr,provenance"
+    cells = fake_cells.plan().cells()
+    assert len(cells) == 2 * 5 * 2
+    assert [tuple(line.split(",")[:4]) for line in lines] == [
+        (cell.target, cell.family, str(cell.seed), metric)
+        for cell in cells
+        for metric in ("kl", "nll")
+    ]
+    assert not (tmp_path / "workers.log").exists()
+
+
+def test_a_finished_study_runs_nothing_again(tmp_path):
+    study(tmp_path)
+    before = (tmp_path / "results.csv").read_bytes()
+    (tmp_path / "results.csv").unlink()
+    assert study(tmp_path, fake_cells.raises) == {}
+    assert (tmp_path / "results.csv").read_bytes() == before
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    for workers in (1, 3):
+        study(tmp_path / str(workers), workers=workers)
+    assert (tmp_path / "1/results.csv").read_bytes() == (tmp_path / "3/results.csv").read_bytes()
+
+
+def test_a_cell_that_raises_is_recorded_and_retried(tmp_path):
+    failures = study(tmp_path, fake_cells.raises)
+    assert set(failures) == {Cell("spiral", "dsm", 1), Cell("checkerboard", "dsm", 1)}
+    traceback = (tmp_path / "cells/spiral/dsm/1/error.txt").read_text()
+    assert "fake_cells.py" in traceback
+    assert traceback.rstrip().endswith("ValueError: this cell is ill")
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 2 * 18
+
+    assert study(tmp_path) == {}
+    assert not (tmp_path / "cells/spiral/dsm/1/error.txt").exists()
+    study(tmp_path / "other")
+    assert (tmp_path / "results.csv").read_bytes() == (tmp_path / "other/results.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("times", "fails"), [(1, False), (2, False), (3, True)])
+def test_a_cell_whose_worker_dies_is_run_again_at_most_thrice(tmp_path, times, fails):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    work = functools.partial(fake_cells.kills_itself, marks=marks, times=times)
+    failures = study(tmp_path / "out", work)
+    assert len(list(marks.iterdir())) == min(times + 1, 3)
+    assert set(failures) == ({Cell("spiral", "dsm", 0)} if fails else set())
+    if fails:
+        assert "SIGKILL" in failures[Cell("spiral", "dsm", 0)]
+
+
+def start(folder, seconds):
+    return subprocess.Popen(
+        [sys.executable, PROGRAM, folder, str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def children(process):
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+def test_killing_it_at_any_moment_changes_nothing(tmp_path):
+    study(tmp_path / "whole")
+    moments = random.Random(0)
+    for _ in range(6):
+        with start(tmp_path / "killed", 0.2) as process:
+            time.sleep(moments.uniform(0.1, 1.2))
+            workers = children(process)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{worker}").exists() for worker in workers):
+            assert time.monotonic() < deadline, "a worker outlived its study"
+            time.sleep(0.02)
+    study(tmp_path / "killed")
+    for name in ("plan.json", "results.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_worker_killed_from_outside_is_replaced(tmp_path):
+    with start(tmp_path / "killed", 0.4) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # a cell has finished, so the workers work
+        for child in children(process):
+            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+                os.kill(int(child), signal.SIGKILL)
+        process.stdout.read()
+    assert process.returncode == 0
+    study(tmp_path / "whole")
+    whole = (tmp_path / "whole/results.csv").read_bytes()
+    assert (tmp_path / "killed/results.csv").read_bytes() == whole

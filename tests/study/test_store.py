@@ -1,0 +1,128 @@
+import json
+import os
+
+import fake_cells
+import pytest
+
+from densitometer.errors import UsageError
+from densitometer.files import write_file, write_folder
+from densitometer.study.plan import Cell, Plan
+from densitometer.study.store import opened, read_plan
+
+CELL = Cell("spiral", "dsm", 0)
+
+
+def test_a_plan_survives_json():
+    plan = fake_cells.plan()
+    assert Plan.from_json(plan.to_json()).difference(plan) is None
+    assert Plan.from_json(plan.to_json()).cells() == plan.cells()
+
+
+def test_a_plan_holds_every_hyper_parameter():
+    from densitometer import families
+
+    plan = Plan.make({"dsm": {"width": 7}}, ["spiral"])
+    assert plan.families["dsm"] == families.get("dsm", width=7).hyperparameters()
+
+
+def test_budgets_of_plans_are_those_of_training():
+    from densitometer.study.plan import PROTOCOLS
+    from densitometer.training import BUDGETS
+
+    assert set(PROTOCOLS) == set(BUDGETS)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"targets": 1}', "[" * 100_000])
+def test_what_is_no_plan_is_refused(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UsageError, match="no plan of a study"):
+        read_plan(tmp_path)
+
+
+def test_a_folder_with_another_study_is_refused_and_kept(tmp_path):
+    with opened(tmp_path, fake_cells.plan()):
+        pass
+    before = (tmp_path / "plan.json").read_bytes()
+    with (
+        pytest.raises(UsageError, match=r"another study \(seeds \[0, 1\], not \[0, 1, 2\]\)"),
+        opened(tmp_path, fake_cells.plan(seeds=3)),
+    ):
+        pass
+    assert (tmp_path / "plan.json").read_bytes() == before
+
+
+def test_a_folder_that_is_no_study_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="holds no study"), opened(tmp_path, fake_cells.plan()):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match="cannot write"), opened(folder, fake_cells.plan()):
+            pass
+
+
+def test_two_studies_cannot_run_in_one_folder(tmp_path):
+    plan = fake_cells.plan()
+    with (
+        opened(tmp_path, plan),
+        pytest.raises(UsageError, match="another study is running"),
+        opened(tmp_path, plan),
+    ):
+        pass
+    with opened(tmp_path, plan):
+        pass
+
+
+def test_a_study_killed_before_its_plan_was_written_can_start_again(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".plan.json.partial").write_text("{")
+    with opened(tmp_path, fake_cells.plan()) as store:
+        assert store.missing() == fake_cells.plan().cells()
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("card", ["", "[{", "[1]", "7", '[{"value": 1}]'])
+def test_a_cell_with_a_damaged_scorecard_is_missing(tmp_path, card):
+    plan = fake_cells.plan()
+    with opened(tmp_path, plan) as store:
+        store.put(CELL, fake_cells.good(CELL, lambda *_: None))
+        (store.path(CELL) / "scorecard.json").write_text(card)
+    with opened(tmp_path, plan) as store:
+        assert CELL in store.missing()
+
+
+def test_floats_reach_the_results_without_a_loss(tmp_path):
+    with opened(tmp_path, fake_cells.plan()) as store:
+        store.put(CELL, fake_cells.good(CELL, lambda *_: None))
+        store.write_results()
+        value = store.rows(CELL)[0]["value"]
+    _, first, second = (tmp_path / "results.csv").read_text().splitlines()
+    assert first == f'spiral,dsm,0,kl,{value!r},0.1,"ode(rtol=1, mass=1)"'
+    assert second.startswith("spiral,dsm,0,nll,nan,0.1,")
+
+
+def test_files_and_folders_are_replaced_whole(tmp_path):
+    path = tmp_path / "a" / "b"
+    write_folder(path, {"one": b"1", "two": b"2"})
+    write_folder(path, {"three": b"3"})
+    assert {p.name: p.read_bytes() for p in path.iterdir()} == {"three": b"3"}
+    write_file(path / "three", b"4")
+    assert (path / "three").read_bytes() == b"4"
+    assert [p.name for p in path.parent.iterdir()] == ["b"]
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"cannot write .*results.csv: no space left on device"):
+        write_file(tmp_path / "results.csv", b"1")
+    with pytest.raises(UsageError, match="no space left"):
+        write_folder(tmp_path / "cell", {"scorecard.json": json.dumps([]).encode()})
+    assert not (tmp_path / "results.csv").exists()
+    assert not (tmp_path / "cell").exists()

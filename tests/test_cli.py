@@ -1,0 +1,260 @@
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from densitometer import cli, families, report
+from densitometer.checkpoint import load_model, save_model
+from densitometer.models import HasDensity
+from densitometer.study import runner
+
+STUDY = Path(__file__).parent / "study"
+sys.path.insert(0, str(STUDY))
+import fake_cells  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+@pytest.fixture
+def _elsewhere(tmp_path, monkeypatch):
+    """In a folder of its own. (JAX's cache may have a relative path: nothing is compiled here.)"""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory):
+    """A fitted cell without a density, small enough to be fitted here."""
+    folder = tmp_path_factory.mktemp("fit") / "new" / "cell"
+    small = "--family.steps 40 --family.width 8 --family.batch_size 16"
+    command = f"fit gan --target gaussian_mixture --seed 3 {small} --out {folder}"
+    assert cli.main(command.split()) == 0
+    return folder
+
+
+def write(name, content):
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        Path(name).write_bytes(content)
+    else:
+        np.save(name, content)
+    return name
+
+
+def test_fit_writes_a_cell(cell):
+    names = {"model.safetensors", "curves.csv", "samples.npy", "scorecard.json", "fit.json"}
+    assert {p.name for p in cell.iterdir()} == names | {"timing.json"}
+    facts = json.loads((cell / "fit.json").read_text())
+    assert facts["hyperparameters"]["width"] == 8
+    rows = json.loads((cell / "scorecard.json").read_text())
+    assert {(r["target"], r["family"], r["seed"]) for r in rows} == {("gaussian_mixture", "gan", 3)}
+    header = (cell / "curves.csv").read_text().splitlines()[0]
+    assert header.startswith("step,train_loss,holdout_loss,holdout_kde_nll")
+
+
+def test_sample_then_score(cell, tmp_path, capsys):
+    cards = []
+    for path in (tmp_path / "new" / "x.npy", tmp_path / "new" / "x.csv"):
+        assert cli.main(f"sample {cell} --n 200 --seed 5 --out {path}".split()) == 0
+        capsys.readouterr()
+        assert cli.main(f"score --samples {path} --target gaussian_mixture --json".split()) == 0
+        cards.append(json.loads(capsys.readouterr().out))
+    samples = np.load(tmp_path / "new" / "x.npy")
+    assert samples.shape == (200, 2)
+    assert samples.dtype == np.float32
+    assert cards[0] == cards[1]
+    columns = {"target", "family", "seed", "metric", "value", "stderr", "provenance"}
+    assert all(set(row) == columns for row in cards[0])
+
+
+def test_log_prob_is_that_of_the_model(tmp_path):
+    family = families.get("dsm", width=8, depth=1)
+    state = family.init(jax.random.key(0), jax.random.normal(jax.random.key(1), (50, 2)))
+    save_model(tmp_path / "model.safetensors", family.model(state), family, details={})
+    points, out = tmp_path / "x.csv", tmp_path / "lp.npy"
+    points.write_text("x,y\n0.5,1\n-2,3e-1\n")
+    assert cli.main(f"log-prob {tmp_path} --points {points} --out {out}".split()) == 0
+    model = load_model(tmp_path)
+    assert isinstance(model, HasDensity)
+    expected = [model.log_prob(jnp.array(x)) for x in ([0.5, 1.0], [-2.0, 0.3])]
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-4)
+
+
+def test_list_is_complete_in_both_forms(capsys):
+    assert cli.main(["list", "--json"]) == 0
+    members = json.loads(capsys.readouterr().out)
+    assert {(m["kind"], m["name"]) for m in members} >= {
+        ("family", "dsm"),
+        ("target", "spiral"),
+        ("metric", "kl"),
+    }
+    assert all(set(m) == {"name", "kind", "summary"} and m["summary"] for m in members)
+    assert cli.main(["list", "targets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        m["name"] for m in members if m["kind"] == "target"
+    ]
+
+
+GOOD = np.zeros((200, 2)) + np.arange(200)[:, None] ** [1, 2]
+SAMPLE = "sample {cell} --n 5 --out x.npy"
+SCORE = "score --samples x.npy --target spiral"
+
+
+@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("", "required: COMMAND"),
+        ("studdy", "did you mean 'study'?"),
+        ("study --familys dsm", "did you mean '--families'?"),
+        ("study --families dms", "there is no family 'dms'; did you mean 'dsm'?"),
+        ("study --targets spirale", "did you mean 'spiral'?"),
+        ("study --budget smok", "did you mean 'smoke'?"),
+        ("study --seeds 0", "'0' is no whole number from 1"),
+        ("study --workers two", "'two' is no whole number"),
+        ("fit dms --target spiral", "did you mean 'dsm'?"),
+        ("fit dsm", "required: --target"),
+        ("fit dsm --target spirale", "did you mean 'spiral'?"),
+        ("fit dsm --target spiral --family.widht 3", "did you mean '--family.width'?"),
+        ("fit dsm --target spiral --family.width wide", "must be int, not 'wide'"),
+        ("fit dsm --target spiral --family.sigma nan", "must be float or None, not 'nan'"),
+        ("fit dsm --target spiral --family.sampler o", "must be 'ode' or 'langevin', not 'o'"),
+        ("fit dsm --target spiral --out full", "no fitted cell"),
+        ("fit dsm --target spiral --out file", "no fitted cell"),
+        ("fit dsm --target spiral --out file/cell", "cannot write file"),
+        ("sample nowhere --n 5 --out x.npy", "there is no model at"),
+        ("sample empty --n 5 --out x.npy", "damaged or no model file"),
+        ("sample noise --n 5 --out x.npy", "damaged or no model file"),
+        ("sample {cell} --n 0 --out x.npy", "no whole number from 1"),
+        ("sample {cell} --n 5 --out x.png", "must end in .npy or .csv"),
+        ("sample {cell} --n 5 --out file/x.npy", "cannot write file"),
+        ("log-prob {cell} --points good.npy --out lp.npy", "has no density"),
+        ("score --samples good.npy --target spirale", "did you mean 'spiral'?"),
+        ("score --samples none.npy --target spiral", "no such file"),
+        ("score --samples good.png --target spiral", "ends in .npy or .csv"),
+        ("score --samples noise.npy --target spiral", "damaged or no .npy file"),
+        ("score --samples short.npy --target spiral", "damaged or no .npy file"),
+        ("score --samples pickle.npy --target spiral", "damaged or no .npy file"),
+        ("score --samples complex.npy --target spiral", "complex128, not real numbers"),
+        ("score --samples words.csv --target spiral", "damaged or no .csv file"),
+        ("score --samples empty.csv --target spiral", "damaged or no .csv file"),
+        ("score --samples ragged.csv --target spiral", "damaged or no .csv file"),
+        ("score --samples flat.npy --target spiral", "shape"),
+        ("score --samples deep.npy --target spiral", "shape"),
+        ("score --samples nan.npy --target spiral", "2 points with NaN"),
+        ("score --samples huge.npy --target spiral", "infinite"),
+        ("score --samples few.npy --target spiral", "at least 100"),
+        ("score good.npy --target spiral", "required: --samples"),
+        ("report empty", "holds no study"),
+        ("list famlies", "did you mean 'families'?"),
+        ("list families extra", "'extra' is one word too many"),
+    ],
+)
+def test_bad_input_is_one_sentence(command, expected, cell, capsys):
+    write("file", b"")
+    write("full/thesis.tex", b"x")
+    write("empty/model.safetensors", b"")
+    write("noise/model.safetensors", bytes(range(256)))
+    write("noise.npy", bytes(range(256)))
+    write("short.npy", GOOD)
+    write("short.npy", Path("short.npy").read_bytes()[:-100])
+    write("pickle.npy", np.array([{}]))
+    write("complex.npy", GOOD * 1j)
+    write("words.csv", b"one,two\nthree,four\n")
+    write("empty.csv", b"")
+    write("ragged.csv", b"1,2\n3\n")
+    write("good.npy", GOOD)
+    write("flat.npy", GOOD[:, 0])
+    write("deep.npy", GOOD[:, :, None].repeat(2, axis=2))
+    write("nan.npy", np.where(GOOD == 100, np.nan, GOOD))
+    write("huge.npy", GOOD * 1e300)
+    write("few.npy", GOOD[:99])
+    before = sorted(Path().rglob("*"))
+    assert cli.main(command.format(cell=cell).split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("densitometer: ")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_help_needs_neither_jax_nor_matplotlib():
+    program = """if True:
+        import sys
+        from densitometer.cli import main
+        for command in ("--help", "study --help", "fit --help", "fit dsm --help", "list --json"):
+            try:
+                main(command.split())
+            except SystemExit as end:
+                assert end.code == 0
+        heavy = {"jax", "numpy", "matplotlib", "rich", "multiprocessing"} & set(sys.modules)
+        assert not heavy, heavy
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--family.sigma" in done.stdout
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
+    work = functools.partial(runner.run, work=fake_cells.good)
+    monkeypatch.setattr(runner, "run", work)
+    monkeypatch.setattr(report, "build", lambda folder: [folder / "report.pdf"])
+    command = "study --families gan --targets spiral checkerboard --workers 2 --out new/folder"
+    assert cli.main(command.split()) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n1/8  ") == 1
+    assert out.count("\n8/8  ") == 1
+    assert "new/folder/results.csv" in out
+    assert "new/folder/report.pdf" in out
+    assert Path("new/folder/results.csv").exists()
+
+    failing = functools.partial(runner.run.func, work=fake_cells.raises)
+    monkeypatch.setattr(runner, "run", failing)
+    command = "study --families dsm --targets spiral --seeds 2 --out failing"
+    assert cli.main(command.split()) == 1
+    err = capsys.readouterr().err
+    assert "1 of 8 cells failed" in err
+    assert "failing/cells/spiral/dsm/1/error.txt" in err
+
+
+@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_study_with_a_sentence(number):
+    program = f"""if True:
+        import functools, sys
+        sys.path.insert(0, {str(STUDY)!r})
+        import fake_cells
+        from densitometer import cli
+        from densitometer.study import runner
+        work = functools.partial(fake_cells.good, seconds=1)
+        runner.run = functools.partial(runner.run, work=work)
+        sys.exit(cli.main(["study", "--workers", "2"]))
+    """
+    arguments = [sys.executable, "-c", program]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        arguments, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as study:
+        assert study.stdout is not None
+        assert study.stderr is not None
+        assert any(" 1/24" in line for line in study.stdout), study.stderr.read()
+        os.killpg(study.pid, number)  # as a terminal does: the workers get it too
+        _, err = study.communicate(timeout=20)
+    assert study.returncode == 128 + number
+    assert (
+        err == f"densitometer: stopped by {number.name}; the same command continues where it was.\n"
+    )
+    assert Path("out/study/cells").is_dir()
