@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs clean
+.PHONY: help study test lint format docs pictures clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev ## check style and types
 
 format: $(VENV)/.dev ## put the source into its style
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+pictures: study ## make the pictures of the documentation again
+	@cp out/study/figures/samples.png docs/samples.png
 
 docs: $(VENV)/.dev ## run every example of the documentation, after a small study
 	@.ci/docs $(abspath $(BIN))

@@ -56,6 +56,7 @@ class MeanFamily(Family):
     """
 
     name: ClassVar[str] = "mean"
+    zero_allowed: ClassVar[tuple[str, ...]] = ("breaks_at",)
     steps: int = 400
     batch_size: int = 32
     breaks_at: int = 10**9

@@ -18,6 +18,8 @@ from densitometer.models import HasDensity, Standardiser
 from densitometer.nets import log_normal
 from densitometer.targets.base import Target
 
+Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
+
 COMPONENTS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40)
 """Numbers of components among which BIC chooses."""
 
@@ -52,7 +54,7 @@ class GaussianMixture(HasDensity):
     density_provenance: ClassVar[str] = "exact"
 
     @classmethod
-    def fit(cls, data: Float[Array, "n d"]) -> "GaussianMixture":
+    def fit(cls, data: Points) -> "GaussianMixture":
         """The mixture with the smallest BIC (Schwarz, 1978) of those with `COMPONENTS` components.
 
         Each is fitted by expectation–maximisation (Dempster, Laird & Rubin, 1977).
@@ -95,7 +97,7 @@ class KDE(HasDensity):
     density_provenance: ClassVar[str] = "exact"
 
     @classmethod
-    def fit(cls, data: Float[Array, "n d"]) -> "KDE":
+    def fit(cls, data: Points) -> "KDE":
         """Kernels on the training points, with the bandwidth of `cross_validated_factor`."""
         points = np.asarray(data, np.float64)
         covariance = np.cov(points.T).reshape(points.shape[1], -1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 from typing import Any, NamedTuple
@@ -31,14 +32,8 @@ GRID = 160
 TRUTH_GRID = 400
 """Cells a side of the finer grid on which the truth's density is smoothed."""
 
-MARGIN = 0.05
-"""How far that grid reaches beyond the target's box on each side, in units of the box's side."""
-
 IMPORTANCE_SAMPLES = 64
 """k of the reported importance-weighted bound."""
-
-MASS_TOLERANCE = 1e-3
-"""How far from 1 a density may integrate before the scorecard calls it wrong."""
 
 
 class Row(NamedTuple):
@@ -55,10 +50,10 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scorecard:
-    """The rows of one model against one target, and what they were computed from.
+    """The rows of one model, or of a few side by side, against one target.
 
-    Printed, it is a table. `samples` and `log_density` (the model's, on the grid of `density_grid`;
-    None if it has none) are kept for pictures and do not go into the JSON.
+    Printed, it is a table. `samples` and `log_density` (the model's, on a grid over the target's
+    box; None if it has none) are kept for pictures and do not go into the JSON.
     """
 
     rows: tuple[Row, ...]
@@ -100,25 +95,24 @@ class Scorecard:
                 found.append(
                     f"kl = {row.value:.4f} ± {row.stderr:.4f} is negative beyond its error"
                 )
-            if row.metric == "mass" and abs(row.value - 1) > MASS_TOLERANCE + 3 * row.stderr:
+            tolerance = density.MASS_TOLERANCE + 3 * row.stderr
+            if row.metric == "mass" and abs(row.value - 1) > tolerance:
                 found.append(f"the density integrates to {row.value:.4f}, not to 1")
         return found
 
     def __str__(self) -> str:
-        head = self.rows[0]
-        lines = [f"{head.family} on {head.target}, seed {head.seed}", ""]
-        lines.append(f"{'metric':<24}{'value':>12}{'± stderr':>12}   provenance")
-        for row in self.rows:
-            lines.append(
+        lines = []
+        for family, rows in itertools.groupby(self.rows, key=lambda row: row.family):
+            rows = list(rows)
+            lines += [f"{family} on {rows[0].target}, seed {rows[0].seed}", ""]
+            lines.append(f"{'metric':<24}{'value':>12}{'± stderr':>12}   provenance")
+            lines += [
                 f"{row.metric:<24}{row.value:>12.4f}{row.stderr:>12.4f}   {row.provenance}"
-            )
+                for row in rows
+            ]
+            lines.append("")
         lines += [f"IMPOSSIBLE: {sentence}" for sentence in self.impossible()]
-        return "\n".join(lines)
-
-
-def density_grid(target: Target) -> Grid:
-    """The grid on which masses are computed and densities drawn."""
-    return Grid.over(target.box, GRID, MARGIN)
+        return "\n".join(lines).rstrip()
 
 
 def score(
@@ -129,6 +123,7 @@ def score(
     family: str = "model",
     n_test: int = N_TEST,
     n_samples: int = N_SAMPLES,
+    n_grid: int = GRID,
 ) -> Scorecard:
     """The scorecard of a model.
 
@@ -139,6 +134,7 @@ def score(
         family: the name that the rows bear.
         n_test: fresh true points.
         n_samples: samples drawn from the model.
+        n_grid: cells a side of the grid for the mass and the map of the density.
 
     Raises:
         UsageError: model and target live in spaces of different dimension.
@@ -150,38 +146,34 @@ def score(
         )
     samples = np.asarray(model.sample(key_for(seed, "samples"), n_samples))
     estimates: dict[str, Estimate] = {}
-    log_density = None
+    grid, log_density = Grid.over(target.box, n_grid, density.MARGIN), None
     test = np.asarray(target.sample(key_for(seed, "test"), n_test))
     if isinstance(model, HasDensity):
-        grid = density_grid(target)
         log_q = lambda points: np.asarray(batched(model.log_prob, jnp.asarray(points)))
-        log_density = log_q(grid.points).reshape(GRID, GRID)
+        log_density = log_q(grid.points).reshape(n_grid, n_grid)
         provenance = model.density_provenance
         total = None
         if provenance != "exact":
             total = density.mass(log_q, grid, log_density, provenance)
             provenance = f"{provenance[:-1]}, mass={total.value:.4f})"
-        log_p_test, log_q_test = (
-            np.asarray(batched(target.log_prob, jnp.asarray(test))),
-            log_q(test),
-        )
+        log_p_test = np.asarray(batched(target.log_prob, jnp.asarray(test)))
+        log_q_test = log_q(test)
         estimates["kl"] = density.kl(log_p_test, log_q_test, provenance)
         estimates["nll"] = density.nll(log_q_test, provenance)
         if total is not None:
             estimates["mass"] = total
     if isinstance(model, HasBound):
-        for k, metric in ((1, "nll_elbo"), (IMPORTANCE_SAMPLES, "nll_importance")):
-            bounds = _bounds(model, key_for(seed, "bound"), jnp.asarray(test), k)
-            estimates[metric] = (
-                density.nll_elbo(bounds) if k == 1 else density.nll_importance(bounds, k)
-            )
+        key, k = key_for(seed, "bound"), IMPORTANCE_SAMPLES
+        estimates["nll_elbo"] = density.nll_elbo(_bounds(model, key, test, 1))
+        estimates["nll_importance"] = density.nll_importance(_bounds(model, key, test, k), k)
     if log_density is not None:
+        widths = overlap.BANDWIDTH * np.std(test, axis=0, dtype=np.float64)
         estimates["self_bhattacharyya"] = overlap.self_bhattacharyya(
-            samples, density_grid(target), log_density, overlap.BANDWIDTH * np.std(test, axis=0)
+            samples, grid, log_density, widths
         )
     rows = _rows(estimates, target, family, seed)
-    from_samples = score_samples(samples, target, seed, family=family, n_test=n_test)
-    return Scorecard(rows + from_samples.rows, samples, log_density)
+    rows += _judge_samples(samples, target=target, seed=seed, family=family, n_test=n_test)
+    return Scorecard(rows, samples, log_density)
 
 
 def score_samples(
@@ -189,9 +181,19 @@ def score_samples(
 ) -> Scorecard:
     """The scorecard of samples made by anything: the metrics that need no density.
 
+    Below them stand the rows of ``truth``: the same metrics of as many fresh true samples, which is
+    what a perfect sampler would score.
+
     Raises:
         UsageError: samples of the wrong shape, too few, with NaN or without spread.
     """
+    samples = _check_samples(samples, target)
+    truth = np.asarray(target.sample(key_for(seed, "samples"), len(samples)))
+    judge = functools.partial(_judge_samples, target=target, seed=seed, n_test=n_test)
+    return Scorecard(judge(samples, family=family) + judge(truth, family="truth"), samples)
+
+
+def _check_samples(samples: Any, target: Target) -> np.ndarray:
     samples = check_points(samples, "samples", minimum=100)
     if samples.shape[1] != target.dim:
         raise UsageError(
@@ -201,6 +203,13 @@ def score_samples(
         raise UsageError(
             "samples have no spread along some direction; they are no density's draws."
         )
+    return samples
+
+
+def _judge_samples(
+    samples: np.ndarray, *, target: Target, seed: int, family: str, n_test: int
+) -> tuple[Row, ...]:
+    """The metrics that need nothing but samples."""
     test = np.asarray(target.sample(key_for(seed, "test"), n_test))
     log_p = np.asarray(batched(target.log_prob, jnp.asarray(samples)))
     estimates = {
@@ -209,20 +218,20 @@ def score_samples(
         "kde_log_likelihood": kde.kde_log_likelihood(samples, test),
         "kde_cv_log_likelihood": kde.kde_cv_log_likelihood(samples, test),
     }
-    return Scorecard(_rows(estimates, target, family, seed), samples)
+    return _rows(estimates, target, family, seed)
 
 
 @functools.cache
 def _truth_grid(target: Target) -> tuple[Grid, np.ndarray]:
-    grid = Grid.over(target.box, TRUTH_GRID, 3 * MARGIN)
+    grid = Grid.over(target.box, TRUTH_GRID, 3 * density.MARGIN)
     log_p = np.asarray(batched(target.log_prob, jnp.asarray(grid.points)))
     return grid, log_p.reshape(TRUTH_GRID, TRUTH_GRID)
 
 
-def _bounds(model: HasBound, key: jax.Array, points: jax.Array, k: int) -> np.ndarray:
+def _bounds(model: HasBound, key: jax.Array, points: np.ndarray, k: int) -> np.ndarray:
     keys = jax.random.split(key, len(points))
     return np.asarray(
-        batched(lambda pair: model.log_prob_bound(pair[0], pair[1], k), (keys, points))
+        batched(lambda pair: model.log_prob_bound(pair[0], pair[1], k), (keys, jnp.asarray(points)))
     )
 
 

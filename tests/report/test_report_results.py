@@ -6,8 +6,8 @@ import pytest
 
 from densitometer import targets
 from densitometer.errors import UsageError
+from densitometer.metrics.density import MARGIN, Grid
 from densitometer.report.results import Measure, Results, compare
-from densitometer.scorecard import density_grid
 
 
 def test_no_study_is_told_in_a_sentence(tmp_path, study):
@@ -51,7 +51,7 @@ def test_bounds_are_labelled():
 
 def test_the_picture_is_where_the_density_was_computed(finished_study):
     box = Results.read(finished_study).picture_box("pinwheel")
-    grid = density_grid(targets.get("pinwheel"))
+    grid = Grid.over(targets.get("pinwheel").box, 160, MARGIN)
     for axis, (low, high) in zip((grid.x, grid.y), box.T, strict=True):
         half = (axis[1] - axis[0]) / 2
         np.testing.assert_allclose([axis[0] - half, axis[-1] + half], [low, high])

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from densitometer.errors import UsageError
 from densitometer.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ def get(name: str, **hyperparameters: Any) -> "Family":
     """The family called `name`, with its defaults but for the hyper-parameters given.
 
     Raises:
-        UsageError: there is no such family; the sentence names the nearest one.
+        UsageError: there is no such family (the sentence names the nearest one), it has no such
+            hyper-parameter, or the value makes no sense.
     """
+    known = [field.name for field in FAMILIES.fields(name)]
+    if unknown := [word for word in hyperparameters if word not in known]:
+        has = ", ".join(known)
+        raise UsageError(f"{name} has no hyper-parameter '{unknown[0]}'; it has {has}.")
     return FAMILIES[name](**hyperparameters)

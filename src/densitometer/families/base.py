@@ -23,12 +23,14 @@ standardises again, and its model answers in those same coordinates: `models.Mod
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.errors import UsageError
 from densitometer.models import Model
 
 State = eqx.Module
@@ -53,11 +55,32 @@ class Family(abc.ABC):
     """The hold-out curve whose minimum chooses the state that is kept. An adversarial loss is
     relative to a moving opponent, so such a family is chosen by the measure common to all."""
 
+    zero_allowed: ClassVar[tuple[str, ...]] = ()
+    """The numeric hyper-parameters that may be 0; all others must be above."""
+
     steps: int
     """Gradient steps at the standard budget."""
 
     batch_size: int
     """Points a step sees."""
+
+    def __post_init__(self):
+        """Refuse hyper-parameters that make no sense.
+
+        Raises:
+            UsageError: a number is out of range, or a word is none of the choices.
+        """
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), get_args(hints[field.name])
+            what = f"{self.name}: {field.name} must be"
+            if get_origin(hints[field.name]) is Literal:
+                if value not in choices:
+                    raise UsageError(f"{what} one of {', '.join(choices)}, not {value!r}.")
+            elif isinstance(value, int | float):
+                least = 0 if field.name in self.zero_allowed else None
+                if not (math.isfinite(value) and (value > 0 or value == least)):
+                    raise UsageError(f"{what} {'0 or ' if least == 0 else ''}above 0, not {value}.")
 
     @abc.abstractmethod
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> State:

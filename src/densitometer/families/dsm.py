@@ -215,6 +215,7 @@ class DSM(Family):
     """Denoising score matching: a denoiser at every noise level, which is a score and a sampler."""
 
     name: ClassVar[str] = "dsm"
+    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "dropout", "fourier_count")
 
     steps: int = 8_000
     """Gradient steps at the standard budget."""

@@ -75,9 +75,10 @@ class GAN(Family):
     """Generative adversarial network: a generator against a critic, no density."""
 
     name: ClassVar[str] = "gan"
+    zero_allowed: ClassVar[tuple[str, ...]] = ("penalty", "fourier_count")
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_kde_nll"
 
-    steps: int = 12_000
+    steps: int = 10_000
     """Gradient steps at the standard budget, of each player."""
     batch_size: int = 256
     """Points a step, and as many generated ones."""

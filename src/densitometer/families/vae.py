@@ -28,7 +28,7 @@ from densitometer.models import HasBound, HasDensity, Model, Standardiser
 from densitometer.nets import MLP, fourier_features, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
 
-RADIUS, NODES = 4.6, 240
+RADIUS, NODES = 4.6, 200
 """The lattice over a planar latent: NODES × NODES points of [−RADIUS, RADIUS]²."""
 
 
@@ -158,8 +158,9 @@ class VAE(Family):
     """Variational autoencoder: a latent, a decoder with noise, a bound tightened by k samples."""
 
     name: ClassVar[str] = "vae"
+    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "fourier_count")
 
-    steps: int = 6_000
+    steps: int = 5_000
     """Gradient steps at the standard budget."""
     batch_size: int = 256
     """Points a step."""
@@ -173,7 +174,7 @@ class VAE(Family):
     """Window of the parameter average that samples and scores, as a share of the steps."""
     latent: int = 2
     """Dimension of the latent; with 2 the marginal likelihood is computed by quadrature."""
-    width: int = 128
+    width: int = 96
     """Units a hidden layer, of encoder and decoder."""
     depth: int = 3
     """Hidden layers of each."""

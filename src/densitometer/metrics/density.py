@@ -12,6 +12,13 @@ from densitometer.estimates import Estimate
 Array = np.ndarray
 
 
+MARGIN = 0.05
+"""How far the grid of densities reaches beyond the target's box, in units of the box's side."""
+
+MASS_TOLERANCE = 1e-3
+"""How far from 1 a density may integrate before it is called wrong."""
+
+
 def mean(values: Float[Array, " n"], provenance: str) -> Estimate:
     """The mean of independent values and its standard error, sd/√n."""
     values = np.asarray(values, np.float64)

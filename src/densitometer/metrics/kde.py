@@ -1,6 +1,7 @@
 """Kernel density estimates: the field's habit, beside a version with a chosen bandwidth."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +22,7 @@ def kde_log_likelihood(samples: Float[Array, "n d"], points: Float[Array, "m d"]
     papers on these toys use it. Nats, larger is better, cost O(n·m). It is biased by half a nat or
     more, and so is the score of a perfect sampler: read it only beside the truth's row.
     """
-    return _log_likelihood(samples, points, len(samples) ** (-1 / (samples.shape[1] + 4)))
+    return _log_likelihood(samples, points, lambda s: len(s) ** (-1 / (s.shape[1] + 4)))
 
 
 def kde_cv_log_likelihood(samples: Float[Array, "n d"], points: Float[Array, "m d"]) -> Estimate:
@@ -30,7 +31,7 @@ def kde_cv_log_likelihood(samples: Float[Array, "n d"], points: Float[Array, "m 
     Nats, larger is better, cost O(n² + n·m). Far less biased than the default; still an estimate
     whose ceiling is the truth's row. Source: Habbema, Hermans & van den Broek (1974).
     """
-    return _log_likelihood(samples, points, cross_validated_factor(samples))
+    return _log_likelihood(samples, points, cross_validated_factor)
 
 
 def cross_validated_factor(samples: Float[Array, "n d"]) -> float:
@@ -53,8 +54,15 @@ def cross_validated_factor(samples: Float[Array, "n d"]) -> float:
 
 
 def _log_likelihood(
-    samples: Float[Array, "n d"], points: Float[Array, "m d"], factor: float
+    samples: Float[Array, "n d"],
+    points: Float[Array, "m d"],
+    bandwidth: Callable[[Float[Array, "n d"]], float],
 ) -> Estimate:
-    kde = gaussian_kde(np.asarray(samples.T, np.float64), bw_method=factor)
-    values = kde.logpdf(np.asarray(points.T, np.float64))
-    return mean(values, f"kde(h={factor:.3g}, n={len(samples)})")
+    samples = np.asarray(samples, np.float64)
+    n, dim = samples.shape
+    collapsed = not np.isfinite(samples).all() or np.linalg.matrix_rank(np.cov(samples.T)) < dim
+    if collapsed:  # a model that has broken down has no KDE, and this is its score
+        return Estimate(-math.inf, math.nan, f"kde(h=0, n={n})")
+    factor = bandwidth(samples)
+    values = gaussian_kde(samples.T, bw_method=factor).logpdf(np.asarray(points.T, np.float64))
+    return mean(values, f"kde(h={factor:.3g}, n={n})")

@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 from typing import Literal, TypeVar
 
+from densitometer.metrics.density import MASS_TOLERANCE
 from densitometer.report.digits import listed, plus_minus
 from densitometer.report.results import CellFiles, Measure, Results, compare
 from densitometer.report.trends import trend
-from densitometer.scorecard import MASS_TOLERANCE
 from densitometer.study.plan import REFERENCES
 
 BASELINES = {"kde": "the cross-validated KDE", "gmm": "the Gaussian mixture"}

@@ -235,7 +235,7 @@ class Results:
 
     def picture_box(self, target: str) -> Float[np.ndarray, "2 d"]:
         """The box and a margin: the window of `CellFiles.log_density` and of all pictures."""
-        from densitometer.scorecard import MARGIN
+        from densitometer.metrics.density import MARGIN
 
         lower, upper = self.box(target)
         margin = MARGIN * (upper - lower)

@@ -65,6 +65,7 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
         family=cell.family,
         n_test=protocol.n_test,
         n_samples=protocol.n_samples,
+        n_grid=protocol.grid,
     )
     assert card.samples is not None
     files |= {"scorecard.json": card.to_json().encode(), "samples.npy": _npy(card.samples)}

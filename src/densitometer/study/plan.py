@@ -38,10 +38,12 @@ class Protocol:
     n_holdout: int = 500
     n_test: int = 10_000
     n_samples: int = 2000
+    grid: int = 160
+    """Cells a side of the grid for masses and maps of densities."""
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
-    "smoke": Protocol(n_test=1000, n_samples=500),
+    "smoke": Protocol(n_test=1000, n_samples=500, grid=48),
     "standard": Protocol(),
     "long": Protocol(),
 }

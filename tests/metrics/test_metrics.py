@@ -1,0 +1,197 @@
+"""Every metric against a closed form, an independent oracle, or the rate it must have."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.model_selection import GridSearchCV, LeaveOneOut
+from sklearn.neighbors import KernelDensity
+
+import toy
+from densitometer.metrics import density, kde, overlap, support
+from densitometer.metrics.density import Grid
+
+BOX = ((-8.0, -8.0), (8.0, 8.0))
+
+
+def normal(mean, sd, points):
+    return multivariate_normal(mean, np.square(sd) * np.eye(2)).logpdf(points)
+
+
+# --- with densities
+
+
+def test_kl_of_two_gaussians():
+    # KL(N(0, I) ‖ N(m, s² I)) = |m|²/(2s²) + d (1/(2s²) − 1/2 + log s)
+    x = np.random.default_rng(0).normal(size=(20_000, 2))
+    mean, sd = np.array([0.3, -0.5]), 1.4
+    expected = mean @ mean / (2 * sd**2) + 2 * (1 / (2 * sd**2) - 0.5 + math.log(sd))
+    got = density.kl(normal([0, 0], 1, x), normal(mean, sd, x), "exact")
+    assert abs(got.value - expected) < 4 * got.stderr
+    assert got.stderr < 0.01
+    swapped = density.kl(normal(mean, sd, x), normal([0, 0], 1, x), "exact")
+    assert swapped.value < 0 < got.value
+
+
+def test_the_stated_error_is_that_of_repeats():
+    rng = np.random.default_rng(0)
+    estimates = []
+    for _ in range(300):
+        x = rng.normal(size=(400, 2))
+        estimates.append(density.kl(normal([0, 0], 1, x), normal([0.5, 0], 1, x), "exact"))
+    scatter = np.std([e.value for e in estimates])
+    # the standard error of a standard deviation is 1/√(2·300) = 4 % of it
+    assert np.mean([e.stderr for e in estimates]) == pytest.approx(scatter, rel=4 * 0.041)
+
+
+def test_kl_sees_a_constant_error_of_a_hundredth():
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    log_p = normal([0, 0], 1, x)
+    got = density.kl(log_p, log_p - 0.01, "exact")
+    assert got.value == pytest.approx(0.01)
+    assert got.stderr < 1e-9
+
+
+def test_kl_of_a_model_that_excludes_a_true_point_is_infinite():
+    assert density.kl(np.zeros(3), np.array([0, -np.inf, 0]), "exact").value == math.inf
+
+
+def test_nll_is_kl_plus_entropy():
+    x = np.random.default_rng(0).normal(size=(20_000, 2))
+    entropy = 1 + math.log(2 * math.pi)
+    got = density.nll(normal([0, 0], 1, x), "exact")
+    assert abs(got.value - entropy) < 4 * got.stderr
+
+
+@pytest.mark.parametrize("wrong", [1.0, 0.99, 2.2])
+def test_mass(wrong):
+    grid = Grid.over(BOX, 160, 0.05)
+    log_q = lambda x: normal([0, 1], 0.3, x) + math.log(wrong)
+    got = density.mass(log_q, grid, log_q(grid.points).reshape(160, 160), "exact")
+    assert got.value == pytest.approx(wrong, abs=1e-5)
+
+
+def test_mass_outside_the_box_is_found_by_the_outer_grid():
+    grid = Grid.over(((-1.0, -1.0), (1.0, 1.0)), 80, 0.05)
+    log_q = lambda x: normal([0, 0], 0.8, x)
+    got = density.mass(log_q, grid, log_q(grid.points).reshape(80, 80), "exact")
+    # A tenth of the mass is outside the fine grid, where cells are as wide as the bump.
+    assert got.value == pytest.approx(1, abs=1e-3)
+
+
+def test_an_unresolved_mass_has_a_large_error():
+    grid = Grid.over(BOX, 160, 0.05)
+    log_q = lambda x: normal([0.02, 0.03], 0.03, x)
+    got = density.mass(log_q, grid, log_q(grid.points).reshape(160, 160), "exact")
+    assert got.stderr > 0.05
+
+
+def test_grid_cells_tile_the_box():
+    grid = Grid.over(((-1.0, 0.0), (1.0, 4.0)), 40, 0.1)
+    assert grid.x[0] - (grid.x[1] - grid.x[0]) / 2 == pytest.approx(-1.2)
+    assert grid.y[-1] + (grid.y[1] - grid.y[0]) / 2 == pytest.approx(4.4)
+    assert grid.cell * 1600 == pytest.approx(2.4 * 4.8)
+    outer = grid.around(5)
+    assert sum(g.cell * 25 for g in outer) == pytest.approx(8 * 2.4 * 4.8)
+    assert min(g.x[0] for g in outer) == pytest.approx(-3.6 + 0.24)
+    assert np.array_equal(grid.points[41], np.float32([grid.x[1], grid.y[1]]))
+    assert grid.holds(np.array([[-1.19, 4.39], [-1.21, 0], [0, 4.41]])).tolist() == [1, 0, 0]
+
+
+# --- kernel density estimates
+
+
+def test_kde_is_scipys_default():
+    samples, points = toy.gaussian(0, 300), toy.gaussian(1, 200)
+    got = kde.kde_log_likelihood(samples, points)
+    scott = 300 ** (-1 / 6)
+    white = np.linalg.cholesky(np.cov(samples.T)) * scott
+    d = np.linalg.solve(white, (points[:, None] - samples[None]).reshape(-1, 2).T).T
+    bumps = np.exp(-0.5 * np.sum(d**2, axis=1)).reshape(200, 300).mean(axis=1)
+    expected = np.log(bumps) - np.log(2 * np.pi) - np.log(np.diag(white)).sum()
+    assert got.value == pytest.approx(expected.mean(), abs=1e-6)
+    assert got.provenance == f"kde(h={scott:.3g}, n=300)"
+
+
+def test_the_cross_validated_factor_is_scikit_learns():
+    samples = np.random.default_rng(0).standard_t(3, size=(150, 2))
+    white = np.linalg.solve(np.linalg.cholesky(np.cov(samples.T)), samples.T).T
+    search = GridSearchCV(
+        KernelDensity(), {"bandwidth": np.geomspace(0.1, 1, 60)}, cv=LeaveOneOut()
+    )
+    best = search.fit(white).best_params_["bandwidth"]
+    assert kde.cross_validated_factor(samples) == pytest.approx(best, rel=0.05)
+
+
+def test_cross_validation_beats_the_default_where_there_are_modes():
+    rng = np.random.default_rng(0)
+    draw = lambda n: 4 * rng.integers(0, 2, (n, 2)) + 0.2 * rng.normal(size=(n, 2))
+    samples, points = draw(500), draw(500)
+    default, chosen = (
+        f(samples, points) for f in (kde.kde_log_likelihood, kde.kde_cv_log_likelihood)
+    )
+    assert chosen.value > default.value + 1
+
+
+def test_a_collapsed_sample_scores_minus_infinity():
+    for samples in (np.zeros((200, 2)), np.full((200, 2), np.nan)):
+        assert kde.kde_log_likelihood(samples, toy.gaussian(0, 50)).value == -math.inf
+
+
+# --- overlap
+
+
+@pytest.fixture(scope="module")
+def truth():
+    grid = Grid.over(BOX, 200, 0.0)
+    return grid, normal([0, 0], 1, grid.points).reshape(200, 200)
+
+
+def test_bhattacharyya_of_shifted_gaussians(truth):
+    # Two N(·, s² I) that are m apart: exp(−|m|²/(8 s²)), with s² = 1 + 0.1² after smoothing.
+    x = np.random.default_rng(0).normal([1.0, 0.0], size=(40_000, 2))
+    got = overlap.bhattacharyya(x, *truth)
+    assert got.value == pytest.approx(math.exp(-1 / (8 * 1.01)), abs=4 * got.stderr + 0.003)
+
+
+def test_the_floor_of_bhattacharyya_falls_as_one_over_n(truth):
+    rng = np.random.default_rng(0)
+    gaps = [
+        np.mean(
+            [1 - overlap.bhattacharyya(rng.normal(size=(n, 2)), *truth).value for _ in range(4)]
+        )
+        for n in (1000, 4000)
+    ]
+    assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.25)
+
+
+def test_bhattacharyya_sees_a_dropped_mode():
+    rng = np.random.default_rng(0)
+    grid = Grid.over(BOX, 200, 0.0)
+    modes = 4 * np.array([[np.cos(a), np.sin(a)] for a in 2 * np.pi * np.arange(7) / 7])
+    log_p = np.log(np.mean([np.exp(normal(m, 0.5, grid.points)) for m in modes], axis=0))
+    draw = lambda k: modes[rng.integers(0, k, 2000)] + 0.5 * rng.normal(size=(2000, 2))
+    full, dropped = (overlap.bhattacharyya(draw(k), grid, log_p.reshape(200, 200)) for k in (7, 6))
+    # Without one of seven modes ∫√(pq) = √(6/7) of what it was.
+    assert dropped.value / full.value == pytest.approx(math.sqrt(6 / 7), abs=0.01)
+    assert full.value - dropped.value > 5 * math.hypot(full.stderr, dropped.stderr)
+
+
+@pytest.mark.parametrize(("temperature", "agrees"), [(1.0, True), (1.3, False), (0.7, False)])
+def test_self_bhattacharyya_finds_a_sampler_at_the_wrong_temperature(truth, temperature, agrees):
+    x = np.random.default_rng(5).normal(size=(2000, 2)) * math.sqrt(temperature)
+    got = overlap.self_bhattacharyya(x, *truth, np.array([0.1, 0.1]))
+    assert (abs(got.value) < 3 * got.stderr) == agrees
+
+
+# --- support
+
+
+def test_off_support_counts_and_never_claims_certainty():
+    log_p = np.array([0.0, -1.0, -5.0, -np.inf, np.nan] * 20)
+    got = support.off_support(log_p, -2.0)
+    assert got.value == pytest.approx(0.6)  # what has no density is off the support
+    none = support.off_support(np.zeros(2000), -2.0)
+    assert none.value == 0
+    assert none.stderr == pytest.approx(math.sqrt(1 / 2002 / 2000), rel=0.01)

@@ -1,0 +1,138 @@
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import densitometer as dm
+from densitometer.baselines import KDE, Truth
+from densitometer.models import HasDensity, Standardiser
+from densitometer.scorecard import Row, Scorecard, score_samples
+
+TARGET = "gaussian_mixture"
+
+
+class Changed(HasDensity):
+    """The truth, but with faults to be found: a wrong constant, a wrong scale of the samples."""
+
+    standardiser: Standardiser
+    truth: Truth
+    offset: float = 0.0
+    stretch: float = 1.0
+    density_provenance = "ode(rtol=1e-05)"
+
+    def _sample(self, key):
+        return self.truth._sample(key) * self.stretch
+
+    def _log_prob(self, z):
+        return self.truth._log_prob(z) + self.offset
+
+
+def changed(**faults):
+    truth = Truth(dm.targets.get(TARGET))
+    return Changed(truth.standardiser, truth, **faults)
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    return dm.score(changed(), dm.targets.get(TARGET), n_test=2000)
+
+
+def test_a_perfect_model_scores_as_the_truth(perfect):
+    target = dm.targets.get(TARGET)
+    assert perfect["kl"].value == pytest.approx(0, abs=1e-6)
+    assert abs(perfect["nll"].value - target.entropy.value) < 4 * perfect["nll"].stderr
+    assert perfect["mass"].value == pytest.approx(1, abs=1e-4)
+    assert perfect["bhattacharyya"].value > 0.994
+    assert abs(perfect["self_bhattacharyya"].value) < 4 * perfect["self_bhattacharyya"].stderr
+    assert perfect["off_support"].value < 0.005
+    assert perfect.impossible() == []
+
+
+def test_every_row_says_where_it_comes_from(perfect):
+    assert {row.metric for row in perfect.rows} <= set(dm.metrics.METRICS)
+    by_metric = {row.metric: row.provenance for row in perfect.rows}
+    assert by_metric["kl"].startswith("ode(rtol=1e-05, mass=1.0000")
+    assert by_metric["bhattacharyya"] == "samples(n=2000)"
+    assert by_metric["kde_log_likelihood"].startswith("kde(h=")
+    assert all(row.stderr >= 0 for row in perfect.rows)
+
+
+@pytest.mark.parametrize(
+    ("offset", "sentence"),
+    [(0.01, "negative beyond its error"), (0.01, "integrates to 1.01"), (-0.5, "integrates to")],
+)
+def test_a_density_off_by_a_constant_is_called_impossible(offset, sentence):
+    card = dm.score(changed(offset=offset), dm.targets.get(TARGET), n_test=1000, n_samples=200)
+    assert any(sentence in found for found in card.impossible())
+    assert "IMPOSSIBLE" in str(card)
+
+
+def test_samples_that_do_not_follow_the_density_are_found():
+    card = dm.score(changed(stretch=1.05), dm.targets.get(TARGET), n_test=500)
+    assert card["self_bhattacharyya"].value < -3 * card["self_bhattacharyya"].stderr
+
+
+def test_a_baseline_has_kl_above_zero():
+    target = dm.targets.get(TARGET)
+    model = KDE.fit(np.asarray(target.sample(jax.random.key(0), 500)))
+    kl = dm.score(model, target, n_test=2000, n_samples=200)["kl"]
+    assert kl.value > 5 * kl.stderr
+
+
+def test_a_bound_is_labelled_and_lies_above_the_exact_value():
+    target = dm.targets.get(TARGET)
+    family = dm.families.get("vae", width=8, depth=1)
+    model = family.model(family.init(jax.random.key(0), jnp.zeros((3, 2))))
+    card = dm.score(model, target, n_test=200, n_samples=200)
+    assert card["nll_elbo"].provenance == "bound"
+    assert card["nll_importance"].provenance == "importance(k=64)"
+    assert card["nll"].value < card["nll_importance"].value < card["nll_elbo"].value
+
+
+def test_json_round_trip_and_columns(perfect):
+    entries = json.loads(perfect.to_json())
+    columns = ["target", "family", "seed", "metric", "value", "stderr", "provenance"]
+    assert all(list(entry) == columns for entry in entries)
+    assert Scorecard.from_json(perfect.to_json()) == perfect
+
+
+def test_values_that_are_not_finite_are_null_in_json():
+    card = Scorecard((Row("t", "f", 0, "kl", math.inf, math.nan, "exact"),))
+    assert json.loads(card.to_json())[0]["value"] is None
+    assert math.isnan(Scorecard.from_json(card.to_json())["kl"].value)
+
+
+def test_samples_from_anywhere_are_scored_beside_the_truth():
+    target = dm.targets.get(TARGET)
+    samples = np.asarray(target.sample(jax.random.key(5), 500)) * np.float32(1.2)
+    card = score_samples(samples, target, n_test=500)
+    value = {(row.family, row.metric): row.value for row in card.rows}
+    assert value["samples", "off_support"] > value["truth", "off_support"] + 0.05
+    assert value["samples", "bhattacharyya"] < value["truth", "bhattacharyya"]
+    assert "samples on gaussian_mixture" in str(card)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((500, 3)), "shape"),
+        (np.zeros(500), "shape"),
+        (np.zeros((500, 2)), "no spread"),
+        (np.full((500, 2), np.inf), "NaN or infinite"),
+        (np.ones((5, 2)), "5 points"),
+        ([["a", "b"]] * 200, "numbers"),
+    ],
+)
+def test_bad_samples_are_told_in_a_sentence(samples, message):
+    with pytest.raises(dm.UsageError, match=message):
+        score_samples(samples, dm.targets.get(TARGET))
+
+
+def test_a_model_of_another_dimension_is_told():
+    family = dm.families.get("gan", width=8, depth=1)
+    model = family.model(family.init(jax.random.key(0), jnp.zeros((3, 3))))
+    with pytest.raises(dm.UsageError, match="dimension 3"):
+        dm.score(model, dm.targets.get(TARGET))
