@@ -139,9 +139,9 @@ def reading(results: Results) -> list[str]:
     return [
         "KL is the mean of log p − log q over the test points, p the truth and q the model, in "
         "nats; it needs a model with a density. The Bhattacharyya coefficient, ∫ √(p q), compares "
-        "the samples with the true density, both smoothed by the same narrow Gaussian, so a perfect model "
-        "reaches the value of the truth row, not 1. Off the support lie samples where the true "
-        "density is below the level that holds 99.9 % of its mass.",
+        "the samples with the true density, both smoothed by the same narrow Gaussian, so a "
+        "perfect model reaches the value of the truth row, not 1. Off the support lie samples "
+        "where the true density is below the level that holds 99.9 % of its mass.",
         f"{errors} Two numbers that differ by less than two combined standard errors are called a "
         "tie.",
     ]
