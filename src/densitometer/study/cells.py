@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -20,6 +18,7 @@ from densitometer import families, targets
 from densitometer.baselines import KDE, GaussianMixture, Truth
 from densitometer.checkpoint import encode_model
 from densitometer.models import Model
+from densitometer.nets import parameter_count
 from densitometer.randomness import key_for
 from densitometer.scorecard import score
 from densitometer.study.plan import Cell, Plan
@@ -87,17 +86,13 @@ def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:
         "selected_step": fitted.selected_step,
         "diverged_at": fitted.diverged_at,
         "hyperparameters": fitted.family.hyperparameters(),
-        "parameters": _count(fitted.model) - _count(fitted.model.standardiser),
+        "parameters": parameter_count(fitted.model) - parameter_count(fitted.model.standardiser),
     }
     return {
         "model.safetensors": encode_model(fitted.model, fitted.family, details=details),
         "curves.csv": fitted.curves_csv().encode(),
         "fit.json": _json(facts),
     }
-
-
-def _count(module: eqx.Module) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(module, eqx.is_inexact_array)))
 
 
 def _json(value: Any) -> bytes:
