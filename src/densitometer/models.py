@@ -11,7 +11,7 @@ its log-Jacobian, is written down.
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -138,6 +138,32 @@ class HasScore(Model):
     def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇_x log q(x) of one point in data coordinates: the chain rule divides by the scale."""
         return self._score(self._to_standard(x, "score")) / self.standardiser.scale
+
+
+class HasEnergy(HasScore):
+    """A model that knows its density but for a factor: q ∝ exp(−E)."""
+
+    @abc.abstractmethod
+    def _energy(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        """E(z) in standardised coordinates."""
+
+    def energy(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        """E(x) of one point in data coordinates: −log q(x) up to a constant, nats."""
+        return self._energy(self._to_standard(x, "energy"))
+
+    def _score(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
+        return -jax.grad(self._energy)(z)
+
+
+class HasDiagnostics(Model):
+    """A model that can tell what its draws cost, or how well its sampler worked."""
+
+    @abc.abstractmethod
+    def diagnostics(self, key: Key[Scalar, ""], n: int) -> Mapping[str, Float[Array, " n"]]:
+        """Named numbers of each of `n` draws; their means go onto the scorecard.
+
+        ``acceptance`` is a share of accepted moves, ``nfe`` how often the network was evaluated.
+        """
 
 
 class HasPath(Model):

@@ -15,7 +15,7 @@ from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
 from densitometer.metrics import density, kde, overlap, support
 from densitometer.metrics.density import Grid
-from densitometer.models import HasBound, HasDensity, Model, batched
+from densitometer.models import HasBound, HasDensity, HasDiagnostics, Model, batched
 from densitometer.points import check_points
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
@@ -26,7 +26,10 @@ N_TEST = 10_000
 N_SAMPLES = 2_000
 """Model samples behind every metric on samples; as many true ones stand beside them."""
 
-GRID = 160
+N_DIAGNOSTICS = 500
+"""Draws behind what a model tells of its own sampler."""
+
+GRID = 128
 """Cells a side of the grid for masses and maps of densities."""
 
 TRUTH_GRID = 400
@@ -171,6 +174,10 @@ def score(
         estimates["self_bhattacharyya"] = overlap.self_bhattacharyya(
             samples, grid, log_density, widths
         )
+    if isinstance(model, HasDiagnostics):
+        told = model.diagnostics(key_for(seed, "diagnostics"), N_DIAGNOSTICS)
+        provenance = f"samples(n={N_DIAGNOSTICS})"
+        estimates |= {k: density.mean(np.asarray(v), provenance) for k, v in told.items()}
     rows = _rows(estimates, target, family, seed)
     rows += _judge_samples(samples, target=target, seed=seed, family=family, n_test=n_test)
     return Scorecard(rows, samples, log_density)

@@ -29,10 +29,6 @@ BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 EVALUATIONS = 40
 """How often a fit stops to look at the hold-out set: the points of its curves."""
 
-LOSS_DRAWS = 16
-"""Repetitions over which a random loss is averaged when it is put on a curve; always the same
-random numbers, so that the curve moves only because the state does."""
-
 CURVE_SAMPLES = 1000
 """Model samples behind each point of the curve common to all families."""
 
@@ -182,7 +178,7 @@ def _evaluate(
     bandwidth: Scalar,
 ) -> Info:
     """A row of the curves. `train_loss` is on as many points as `holdout_loss`, same noise."""
-    keys = jax.random.split(jax.random.fold_in(key, 0), LOSS_DRAWS)
+    keys = jax.random.split(jax.random.fold_in(key, 0), family.loss_draws)
     loss = lambda batch: jnp.mean(jax.lax.map(lambda k: family.loss(k, state, batch), keys))
     samples = family.model(state).sample(keys[0], CURVE_SAMPLES)
     return {

@@ -55,6 +55,10 @@ class Family(abc.ABC):
     """The hold-out curve whose minimum chooses the state that is kept. An adversarial loss is
     relative to a moving opponent, so such a family is chosen by the measure common to all."""
 
+    loss_draws: ClassVar[int] = 16
+    """Repetitions over which `loss` is averaged when it is put on a curve: 1 if it is not random.
+    They are always the same random numbers, so the curve moves only because the state does."""
+
     zero_allowed: ClassVar[tuple[str, ...]] = ()
     """The numeric hyper-parameters that may be 0; all others must be above."""
 

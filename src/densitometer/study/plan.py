@@ -38,7 +38,7 @@ class Protocol:
     n_holdout: int = 500
     n_test: int = 10_000
     n_samples: int = 2000
-    grid: int = 160
+    grid: int = 128
     """Cells a side of the grid for masses and maps of densities."""
 
 
