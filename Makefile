@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs pictures clean
+.PHONY: help study test lint format docs benchmark pictures clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev ## check style and types
 
 format: $(VENV)/.dev ## put the source into its style
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+benchmark: $(VENV)/.report ## measure all families with many seeds (two hours) and write docs/results.md
+	@$(BIN)/python benchmarks/quality.py
 
 pictures: study ## make the pictures of the documentation again
 	@cp out/study/figures/samples.png docs/samples.png

@@ -34,9 +34,8 @@ class Mixture(Exact):
     """−log of two far Gaussians of unequal weight and width, plus a constant: no chain crosses."""
 
     def whole(self, z):
-        squares = jnp.sum((z - jnp.asarray(CENTRES, jnp.float32)) ** 2, axis=1) / jnp.asarray(
-            SD**2, jnp.float32
-        )
+        centres, variances = (jnp.asarray(a, jnp.float32) for a in (CENTRES, SD**2))
+        squares = jnp.sum((z[None] - centres) ** 2, axis=1) / variances
         constants = jnp.asarray(np.log(WEIGHTS / (2 * np.pi * SD**2)), jnp.float32)
         return OFFSET - jax.nn.logsumexp(constants - squares / 2)
 

@@ -160,10 +160,7 @@ class HasDiagnostics(Model):
 
     @abc.abstractmethod
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> Mapping[str, Float[Array, " n"]]:
-        """Named numbers of each of `n` draws; their means go onto the scorecard.
-
-        ``acceptance`` is a share of accepted moves, ``nfe`` how often the network was evaluated.
-        """
+        """Numbers of each of `n` draws by the name of their metric (``acceptance``, ``nfe``)."""
 
 
 class HasPath(Model):

@@ -13,9 +13,9 @@ import numpy as np
 
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
-from densitometer.metrics import density, kde, overlap, support
+from densitometer.metrics import METRICS, density, kde, modes, overlap, support
 from densitometer.metrics.density import Grid
-from densitometer.models import HasBound, HasDensity, HasDiagnostics, Model, batched
+from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
 from densitometer.points import check_points
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
@@ -25,6 +25,9 @@ N_TEST = 10_000
 
 N_SAMPLES = 2_000
 """Model samples behind every metric on samples; as many true ones stand beside them."""
+
+N_SCORES = 2_000
+"""Fresh true points at which scores are compared."""
 
 N_DIAGNOSTICS = 500
 """Draws behind what a model tells of its own sampler."""
@@ -165,6 +168,10 @@ def score(
         estimates["nll"] = density.nll(log_q_test, provenance)
         if total is not None:
             estimates["mass"] = total
+    if isinstance(model, HasScore) and target.smooth:
+        points = jnp.asarray(test[:N_SCORES])
+        score_p, score_q = (np.asarray(batched(law.score, points)) for law in (target, model))
+        estimates["fisher_divergence"] = density.fisher_divergence(score_p, score_q, "exact")
     if isinstance(model, HasBound):
         key, k = key_for(seed, "bound"), IMPORTANCE_SAMPLES
         estimates["nll_elbo"] = density.nll_elbo(_bounds(model, key, test, 1))
@@ -176,8 +183,7 @@ def score(
         )
     if isinstance(model, HasDiagnostics):
         told = model.diagnostics(key_for(seed, "diagnostics"), N_DIAGNOSTICS)
-        provenance = f"samples(n={N_DIAGNOSTICS})"
-        estimates |= {k: density.mean(np.asarray(v), provenance) for k, v in told.items()}
+        estimates |= {name: METRICS[name](np.asarray(v)) for name, v in told.items()}
     rows = _rows(estimates, target, family, seed)
     rows += _judge_samples(samples, target=target, seed=seed, family=family, n_test=n_test)
     return Scorecard(rows, samples, log_density)
@@ -225,6 +231,8 @@ def _judge_samples(
         "kde_log_likelihood": kde.kde_log_likelihood(samples, test),
         "kde_cv_log_likelihood": kde.kde_cv_log_likelihood(samples, test),
     }
+    if target.modes is not None:
+        estimates["mode_weights"] = modes.mode_weights(samples, *target.modes)
     return _rows(estimates, target, family, seed)
 
 

@@ -9,7 +9,7 @@ from sklearn.model_selection import GridSearchCV, LeaveOneOut
 from sklearn.neighbors import KernelDensity
 
 import toy
-from densitometer.metrics import density, kde, overlap, support
+from densitometer.metrics import density, kde, modes, overlap, support
 from densitometer.metrics.density import Grid
 
 BOX = ((-8.0, -8.0), (8.0, 8.0))
@@ -195,3 +195,45 @@ def test_off_support_counts_and_never_claims_certainty():
     none = support.off_support(np.zeros(2000), -2.0)
     assert none.value == 0
     assert none.stderr == pytest.approx(math.sqrt(1 / 2002 / 2000), rel=0.01)
+
+
+def test_mode_weights_are_the_total_variation_of_the_shares():
+    centres, weights = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]]), np.array([0.5, 0.3, 0.2])
+    shares = [700, 100, 200]
+    samples = np.repeat(centres, shares, axis=0) + np.random.default_rng(0).normal(
+        0, 0.1, (1000, 2)
+    )
+    got = modes.mode_weights(samples, centres, weights)
+    assert got.value == pytest.approx((0.2 + 0.2 + 0.0) / 2)
+
+
+def test_mode_weights_of_a_perfect_sampler_are_what_its_docstring_says():
+    rng, n, k = np.random.default_rng(1), 2000, 7
+    centres = 10.0 * np.stack([np.arange(k), np.zeros(k)], axis=1)
+    draw = lambda: centres[rng.integers(0, k, n)]
+    values = [modes.mode_weights(draw(), centres, np.full(k, 1 / k)).value for _ in range(200)]
+    # Σ_k E|ŵ_k − w_k| / 2 = k/2 · √(2/π) · √(w (1 − w) / n), slightly less than the rule of thumb
+    expected = k / 2 * np.sqrt(2 / np.pi * (1 / k) * (1 - 1 / k) / n)
+    assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / np.sqrt(200))
+    assert expected == pytest.approx(np.sqrt(k / (2 * np.pi * n)), rel=0.1)
+
+
+def test_the_fisher_divergence_of_two_gaussians():
+    # p = N(0, I), q = N(m, s² I): E ‖−x + (x − m)/s²‖² = d (1/s² − 1)² + ‖m‖²/s⁴
+    x = np.random.default_rng(0).normal(size=(200_000, 2))
+    m, s2 = np.array([0.5, -1.0]), 2.0
+    got = density.fisher_divergence(-x, -(x - m) / s2, "exact")
+    exact = 2 * (1 / s2 - 1) ** 2 + (m @ m) / s2**2
+    assert abs(got.value - exact) < 4 * got.stderr
+
+
+def test_the_fisher_divergence_does_not_see_the_weights_of_far_modes():
+    """The lesson of score matching: two mixtures, nine to one and one to nine, have one score."""
+    x = np.random.default_rng(0).normal(size=(4000, 1)) + 20 * (np.arange(4000) % 10 == 0)[:, None]
+
+    def score(weight):
+        logs = np.log([weight, 1 - weight]) - 0.5 * (x - np.array([0.0, 20.0])) ** 2
+        share = np.exp(logs - np.logaddexp(logs[:, :1], logs[:, 1:]))
+        return np.sum(share * (np.array([0.0, 20.0]) - x), axis=1, keepdims=True)
+
+    assert density.fisher_divergence(score(0.9), score(0.1), "exact").value < 1e-6

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.errors import UsageError
@@ -48,6 +49,15 @@ class Target(abc.ABC):
     hdr_log_density: ClassVar[float]
     """log of the density level whose upper set, {p ≥ level}, has 99.9 % of the mass; a sample
     below it is off the support. For a uniform law the level is just below the density."""
+
+    smooth: ClassVar[bool] = True
+    """Whether the density is differentiable and vanishes towards its border: what the Fisher
+    divergence needs."""
+
+    @property
+    def modes(self) -> tuple[Float[np.ndarray, "modes d"], Float[np.ndarray, " modes"]] | None:
+        """Centres and weights of separate modes, where the law has them."""
+        return None
 
     @abc.abstractmethod
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:

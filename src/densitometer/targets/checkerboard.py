@@ -29,6 +29,7 @@ class Checkerboard(Target):
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-4.0, -4.0), (4.0, 4.0))
     entropy: ClassVar[Estimate] = Estimate(math.log(32), 0.0, "exact")
     hdr_log_density: ClassVar[float] = -math.log(32) - 1e-3
+    smooth: ClassVar[bool] = False
 
     squares: int = 4
     """Squares along an edge of the board, dark and light; even."""

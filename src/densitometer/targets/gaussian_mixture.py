@@ -38,6 +38,13 @@ class GaussianMixture(Target):
     noise: float = 0.12
     """Standard deviation of each Gaussian on each axis."""
 
+    @property
+    def modes(self) -> tuple[Float[np.ndarray, "modes 2"], Float[np.ndarray, " modes"]]:
+        """The means, all of the same weight."""
+        angle = 2 * math.pi / self.components * np.arange(self.components)
+        centres = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return centres, np.full(self.components, 1 / self.components)
+
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, "2"]:
         key_uniform, key_noise = jax.random.split(key)
         component = jnp.floor(self.components * jax.random.uniform(key_uniform))
@@ -46,9 +53,6 @@ class GaussianMixture(Target):
         return mean + self.noise * jax.random.normal(key_noise, (2,))
 
     def _log_prob(self, x: Float[Array, "2"]) -> Float[Array, ""]:
-        angle = 2 * math.pi / self.components * np.arange(self.components)
-        squares = (x[0] - self.radius * np.cos(angle)) ** 2 + (
-            x[1] - self.radius * np.sin(angle)
-        ) ** 2
+        squares = jnp.sum((x[None] - self.modes[0]) ** 2, axis=1)
         constant = math.log(self.components * 2 * math.pi * self.noise**2)
         return jax.nn.logsumexp(-squares / (2 * self.noise**2)) - constant

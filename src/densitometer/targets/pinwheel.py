@@ -31,6 +31,7 @@ class Pinwheel(Target):
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-1.0, -1.0), (1.0, 1.0))
     entropy: ClassVar[Estimate] = Estimate(-0.09190466, 1e-8, "quadrature")
     hdr_log_density: ClassVar[float] = -5.145
+    smooth: ClassVar[bool] = False
 
     arms: int = 3
     """Number of arms, equally likely."""

@@ -1,0 +1,192 @@
+"""Write `docs/results.md`: medians over seeds against goals, sampler against density, divergences.
+
+Every family is trained on every target with five seeds, and on one target each with fifteen more.
+A seed changes data, initialisation and sampling. Two hours on two cores; stopped and started again,
+it goes on where it was:
+
+    make benchmark
+"""
+
+import argparse
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from densitometer.families import FAMILIES
+from densitometer.report.results import Results
+from densitometer.study.executors import cores, settle
+from densitometer.study.plan import REFERENCES, Plan
+from densitometer.study.runner import run
+from densitometer.study.store import opened
+from densitometer.targets import TARGETS
+
+SEEDS = range(5)
+"""Every family on every target."""
+
+MORE_SEEDS = range(5, 20)
+"""Every family on one target a seed, in turn: for divergences."""
+
+GOALS = {
+    "kl": {
+        "ebm": (0.050, 0.125, 0.145, 0.015),
+        "sm": (0.40, 0.19, 0.16, None),
+        "dsm": (0.080, 0.110, 0.140, 0.025),
+        "vae": (0.11, 0.15, 0.17, 0.04),
+        "ddpm": (0.080, 0.110, 0.140, 0.025),
+        "cnf": (0.085, 0.120, 0.150, 0.025),
+    },
+    "bhattacharyya": {"gan": (0.986, 0.986, 0.988, 0.994)},
+    "off_support": {"gan": (0.02, 0.02, 0.04, 0.01)},
+}
+"""What each family should reach, by target in the registry's order."""
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
+    parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
+    options = parser.parse_args()
+    settle()
+    wide = options.out / "wide"
+    plans = {wide: Plan.make(seeds=SEEDS)}
+    for place, target in enumerate(TARGETS):
+        seeds = [s for s in MORE_SEEDS if s % len(TARGETS) == place]
+        plans[options.out / "deep" / target] = Plan.make(targets=[target], seeds=seeds)
+    for folder, plan in plans.items():
+        with opened(folder, plan) as store:
+            if failures := run(store, Console(), workers=len(cores())):
+                raise SystemExit(f"{len(failures)} cells failed, see {folder}; run it again.")
+    studies = [Results.read(folder) for folder in plans]
+    options.page.write_text(page(studies[0], studies), encoding="utf-8")
+
+
+def page(wide: Results, studies: list[Results]) -> str:
+    """The page: tables of the wide study, and the divergences of all."""
+    plan = wide.plan
+    versions = ", ".join(f"{name} {version}" for name, version in plan.versions.items())
+    test, train, holdout = plan.protocol.n_test, plan.protocol.n_train, plan.protocol.n_holdout
+    three = lambda v: f"{v:.3f}"
+    per_cent = lambda v: f"{100 * v:.1f} %"
+    parts = [
+        "# Results",
+        "Every family on every target, written by `make benchmark`. Numbers are medians over "
+        f"{len(plan.seeds)} seeds, from the smallest to the largest in brackets; a seed changes "
+        f"the data ({train} training points, {holdout} hold-out, {test} test), the initialisation "
+        "and the sampling. Hyper-parameters were chosen on other data.",
+        f"{cpu()}, {len(cores())} cores, Python {platform.python_version()}, {versions}.",
+        "## KL(p‖q), nats",
+        "0 is perfect. A ✓ marks a median that reaches its goal, which stands behind it if it does "
+        "not. The line to cross everywhere is `kde`, a cross-validated kernel density estimate.",
+        table(wide, "kl", three, best=min),
+        "Below is the same for what has a score, where the target is smooth: the Fisher "
+        "divergence, E‖∇ log p − ∇ log q‖², which does not see how mass is shared among modes.",
+        table(wide, "fisher_divergence", lambda v: f"{v:.3g}", best=min),
+        "## Samples",
+        "Smoothed Bhattacharyya coefficient of 2000 samples; `truth` is a fresh true sample.",
+        table(wide, "bhattacharyya", lambda v: f"{v:.4f}", best=max),
+        "Share of samples off the truth's support.",
+        table(wide, "off_support", per_cent, best=min),
+        "Total variation of the modes' weights from the true ones: of `truth`, the sampling error "
+        "of 2000 points. A model has that of its 2000 training points besides, so √2 times the "
+        "truth's is what a perfect pupil has.",
+        table(wide, "mode_weights", three, best=min),
+        "Samples against the model's own density, the difference of two Bhattacharyya coefficients "
+        "in units of its standard error: median, and extremes. Within ±3 nothing is wrong.",
+        agreement(wide),
+        "## Stability and time",
+        "Trainings that diverged: on all targets with seeds "
+        f"{SEEDS[0]}–{SEEDS[-1]}, on one target each with seeds {MORE_SEEDS[0]}–{MORE_SEEDS[-1]}; "
+        "and seconds of training for one model, on one core of two that were both busy, "
+        "compilation included where it happened.",
+        stability(wide, studies),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(
+    wide: Results, metric: str, show: Callable[[float], str], best: Callable[..., float]
+) -> str:
+    """A metric's medians by family and target, with goals."""
+    rows = [["", *wide.targets]]
+    for name in (*REFERENCES, *wide.families):
+        goals = GOALS.get(metric, {}).get(name, (None,) * len(wide.targets))
+        entries = [
+            entry(values(wide, target, name, metric), goal, show, best)
+            for target, goal in zip(wide.targets, goals, strict=True)
+        ]
+        if any(e != "–" for e in entries):
+            rows.append([f"`{name}`", *entries])
+    kept = [0, *(c for c in range(1, len(rows[0])) if any(r[c] != "–" for r in rows[1:]))]
+    return markdown([[row[c] for c in kept] for row in rows])
+
+
+def values(wide: Results, target: str, name: str, metric: str) -> list[float]:
+    """A metric over seeds."""
+    return [c.scorecard[metric][0] for c in wide.cells(target, name) if metric in c.scorecard]
+
+
+def entry(
+    found: list[float], goal: float | None, show: Callable[[float], str], best: Callable[..., float]
+) -> str:
+    """``0.051 [0.047, 0.058] ✓``, or with the goal that was missed."""
+    if not found:
+        return "–"
+    median = statistics.median(found)
+    text = f"{show(median)} [{show(min(found))}, {show(max(found))}]"
+    if goal is None:
+        return text
+    return f"{text} ✓" if best(median, goal) == median else f"{text} (goal {show(goal)})"
+
+
+def agreement(wide: Results) -> str:
+    """self_bhattacharyya over its error."""
+    rows = [["", *wide.targets]]
+    for name in wide.families:
+        entries = []
+        for target in wide.targets:
+            cards = [c.scorecard.get("self_bhattacharyya") for c in wide.cells(target, name)]
+            ratios = [card[0] / card[1] for card in cards if card]
+            entries.append(entry(ratios, None, lambda v: f"{v:+.1f}", min))
+        if any(e != "–" for e in entries):
+            rows.append([f"`{name}`", *entries])
+    return markdown(rows)
+
+
+def stability(wide: Results, studies: list[Results]) -> str:
+    """Trainings, divergences, seconds."""
+    trained, diverged = defaultdict(int), defaultdict(int)
+    for study in studies:
+        for cell in study.cells():
+            trained[cell.cell.family] += 1
+            diverged[cell.cell.family] += cell.diverged_at is not None
+    rows = [["", "trained", "diverged", "seconds, median", "parameters"]]
+    for name in FAMILIES:
+        seconds = statistics.median(c.seconds for c in wide.cells(None, name))
+        size = wide.cells(None, name)[0].fit["parameters"]
+        rows.append([f"`{name}`", str(trained[name]), str(diverged[name]), f"{seconds:.0f}"])
+        rows[-1].append(f"{size:,}")
+    return markdown(rows)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Rows as a table; the first is the head."""
+    line = lambda cells: "| " + " | ".join(cells) + " |"
+    return "\n".join([line(rows[0]), line(["---"] * len(rows[0])), *map(line, rows[1:])])
+
+
+def cpu() -> str:
+    """The processor's name, as well as the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
