@@ -68,7 +68,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         path = path / MODEL_FILE
     header, arrays = _read(path, "model")
     family = _family(path, header)
-    skeleton = eqx.filter_eval_shape(lambda: family.model(_blank_state(family, header["dim"])))
+    skeleton = eqx.filter_eval_shape(family.model, _blank_state(family, header["dim"]))
     # `fit` replaced the standardiser after the family made its model; its shapes are the same.
     assert isinstance(skeleton.standardiser, Standardiser)
     return _fill(path, skeleton, arrays)

@@ -74,19 +74,25 @@ class EnergyModel(HasEnergy, HasDiagnostics):
     def _energy(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         return self.network(z)
 
+    def _population(
+        self, key: Key[Scalar, ""], n: int
+    ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """n draws that arise together, and the share of its last moves that each accepted."""
+        return anneal(key, self.network, n)
+
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
-        return anneal(key, self.network, POPULATION)[0][0]
+        return self._population(key, POPULATION)[0][0]
 
     @eqx.filter_jit
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """`n` draws in data coordinates, of one population."""
-        points, _ = anneal(key, self.network, max(n, POPULATION))
+        points, _ = self._population(key, max(n, POPULATION))
         return self.standardiser.inverse(points[:n])
 
     @eqx.filter_jit
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> dict[str, Float[Array, " n"]]:
         """``acceptance``: the share of each point's last Langevin moves that were accepted."""
-        return {"acceptance": anneal(key, self.network, max(n, POPULATION))[1][:n]}
+        return {"acceptance": self._population(key, max(n, POPULATION))[1][:n]}
 
 
 class NormalisedEnergyModel(EnergyModel, HasDensity):
@@ -149,9 +155,9 @@ def anneal(
         points, step = carry
         level_key, before, beta = item
         draw_key, move_key = jax.random.split(level_key)
-        points = points[_systematic(draw_key, (before - beta) * tilt(points))]
+        points = points[systematic(draw_key, (before - beta) * tilt(points), n)]
         points, accepted = langevin(move_key, network, points, beta, step, MOVES)
-        return (points, _adapt(step, accepted)), None
+        return (points, adapt(step, accepted)), None
 
     start = SPREAD * jax.random.normal(start_key, (n, network.dim))
     last_key, key = jax.random.split(key)
@@ -204,14 +210,13 @@ def langevin(
     return points, jnp.mean(accepted, axis=0)
 
 
-def _adapt(step: Float[Array, ""], accepted: Float[Array, " n"]) -> Float[Array, ""]:
+def adapt(step: Float[Array, ""], accepted: Float[Array, " n"]) -> Float[Array, ""]:
     """A longer move where more than 60 % are accepted, near the best for Langevin moves."""
     return step * jnp.exp(2 * (jnp.mean(accepted) - 0.6))
 
 
-def _systematic(key: Key[Scalar, ""], log_weights: Float[Array, " n"]) -> Int[Array, " n"]:
-    """Indices drawn in proportion to weights, by one uniform number (Kitagawa, 1996)."""
-    n = len(log_weights)
+def systematic(key: Key[Scalar, ""], log_weights: Float[Array, " m"], n: int) -> Int[Array, " n"]:
+    """n indices drawn in proportion to weights, by one uniform number (Kitagawa, 1996)."""
     ladder = jnp.cumsum(jax.nn.softmax(log_weights))
     rungs = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
-    return jnp.minimum(jnp.searchsorted(ladder, rungs), n - 1)
+    return jnp.minimum(jnp.searchsorted(ladder, rungs), len(log_weights) - 1)

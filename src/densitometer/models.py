@@ -68,6 +68,9 @@ class Model(eqx.Module):
 
     standardiser: eqx.AbstractVar[Standardiser]
 
+    derived: ClassVar[tuple[str, ...]] = ("standardiser",)
+    """Fields that follow from the data or from other fields: they are no parameters."""
+
     @abc.abstractmethod
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         """One draw in standardised coordinates."""
@@ -111,6 +114,9 @@ class HasDensity(Model):
 class HasBound(Model):
     """A model with a lower bound on its log-density, estimated by sampling."""
 
+    bound_tightens: ClassVar[bool] = True
+    """Whether k samples tighten the bound (importance weights) or only steady its estimate."""
+
     @abc.abstractmethod
     def _log_prob_bound(
         self, key: Key[Scalar, ""], z: Float[Array, " d"], k: int
@@ -122,7 +128,8 @@ class HasBound(Model):
     ) -> Float[Array, ""]:
         """An unbiased estimate of a lower bound on log q(x), nats, data coordinates.
 
-        `k` is the number of importance samples: k = 1 is the ELBO, larger k is tighter.
+        `k` is the number of samples: k = 1 is the ELBO; a larger k is tighter if `bound_tightens`,
+        else the same bound with less noise.
         """
         z = self._to_standard(x, "log_prob_bound")
         return self._log_prob_bound(key, z, k) + self.standardiser.log_det()

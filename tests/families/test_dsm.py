@@ -34,7 +34,7 @@ class ExactDenoiser(Denoiser):
 @pytest.fixture
 def data():
     rng = np.random.default_rng(0)
-    return jnp.asarray(rng.multivariate_normal(MEAN, COVARIANCE, 4000), jnp.float32)
+    return jnp.asarray(rng.multivariate_normal(MEAN, COVARIANCE, 2000), jnp.float32)
 
 
 def losses(family, network, data, draws=20):
@@ -49,7 +49,8 @@ def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance(data):
     sigma = np.exp(np.linspace(np.log(family.sigma_min), np.log(family.sigma_max), 4001))
     eigenvalues = np.linalg.eigvalsh(np.asarray(COVARIANCE, np.float64))
     variance = sum(1 / (1 / e + sigma**-2) for e in eigenvalues) / 2
-    expected = np.mean(variance * (1 + sigma**2) / sigma**2)
+    density = np.sqrt(sigma / (1 + sigma**2))  # √(sin τ cos τ) in log σ
+    expected = np.average(variance * (1 + sigma**2) / sigma**2, weights=density)
     got = losses(family, ExactDenoiser(), data)
     assert abs(got.mean() - expected) < 4 * got.std() / np.sqrt(len(got)) + 1e-3
 
@@ -122,16 +123,17 @@ def test_single_noise_mode_trains_at_that_noise_and_has_no_density():
     assert type(family.model(state)) is LangevinModel
 
 
-def test_noise_levels_are_uniform_in_log_sigma():
+def test_noise_levels_are_half_way_between_even_in_log_sigma_and_even_in_tau():
     family = dm.families.get("dsm")
     keys = jax.random.split(jax.random.key(0), 400)
     levels = np.asarray(jax.vmap(lambda k: family._noise_levels(k, 7))(keys))
-    low, high = np.log(family.sigma_min), np.log(family.sigma_max)
-    unit = (levels - low) / (high - low)
-    assert unit.min() >= 0
-    assert unit.max() <= 1 + 1e-6
-    # every row has one level in each seventh, every place sees all levels
-    assert np.all(np.sort((unit * 7).astype(int) % 7, axis=1) == np.arange(7))
+    grid = np.linspace(np.log(family.sigma_min), np.log(family.sigma_max), 20_001)
+    tau = np.arctan(np.exp(grid))
+    cumulated = np.cumsum(np.sqrt(np.sin(tau) * np.cos(tau)))
+    unit = np.interp(levels, grid, cumulated / cumulated[-1])
+    # every row has one level in each seventh, up to a shift; every place sees all levels
+    gaps = np.diff(np.sort(unit, axis=1), axis=1)
+    np.testing.assert_allclose(gaps, 1 / 7, atol=1e-3)
     assert abs(unit[:, 0].mean() - 0.5) < 4 / np.sqrt(12 * 400)
 
 

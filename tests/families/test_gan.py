@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import densitometer as dm
-from densitometer.families.gan import Critic
+from densitometer import training
+from densitometer.families.gan import Critic, latent_noise
 
 A = jnp.array([0.7, -0.2])
 
@@ -59,22 +60,75 @@ def test_the_optimal_critic_of_the_minimax_game_reaches_the_jensen_shannon_diver
 
 
 def test_the_gradient_penalty_is_that_of_a_linear_critic(sides):
-    family = dm.families.get("gan", penalty=3.0)
-    loss, game = family._critic_loss(LinearCritic(A), *sides)
+    loss, game = dm.families.get("gan")._critic_loss(LinearCritic(A), *sides, jnp.asarray(3.0))
     assert float(loss + game) == pytest.approx(3.0 * float(A @ A), rel=1e-5)  # real and generated
+
+
+class QuadraticCritic(LinearCritic):
+    """C(x) = c |x|² + a·x, whose gradient 2c x + a differs from point to point."""
+
+    def __call__(self, x):
+        return self.a @ x + self.c * x @ x
+
+
+def test_the_gradient_penalty_of_a_part_of_the_batch_is_unbiased_on_both_sides(sides):
+    """Of N(m, s² I) it is E |2c x + a|² = |2c m + a|² + 2 (2c s)², with a different s each side."""
+    real, fake = sides
+    a, c, batch = jnp.array([0.5, 1.0]), 0.4, 100
+    family, critic = dm.families.get("gan", penalty_points=25), QuadraticCritic(a, c)
+
+    def penalty(x, y):
+        loss, game = family._critic_loss(critic, x, y, jnp.asarray(2.0))
+        return loss + game
+
+    split = lambda points: points.reshape(-1, batch, 2)
+    got = np.asarray(jax.vmap(penalty)(split(real), split(3 * fake)))
+    on_real = float(jnp.sum((2 * c * A + a) ** 2)) + 2 * (2 * c) ** 2
+    on_fake = float(a @ a) + 2 * (2 * c * 3) ** 2
+    # γ/2 = 1 for each side
+    assert abs(got.mean() - (on_real + on_fake)) < 4 * got.std() / np.sqrt(len(got))
+
+
+def test_the_penalty_falls_geometrically():
+    family = dm.families.get("gan", penalty=0.5, penalty_decay=0.04, steps=400)
+    weights = [float(family._penalty_weight(jnp.asarray(t))) for t in (0, 200, 400)]
+    assert weights == pytest.approx([0.5, 0.1, 0.02], rel=1e-5)
+
+
+def test_the_noise_fills_a_cube_evenly_with_unit_variance():
+    noise = np.asarray(latent_noise(jax.random.key(0), (20_000, 3)))
+    assert np.all(np.abs(noise.mean(axis=0)) < 4 / np.sqrt(20_000))
+    # the variance of z² is E z⁴ − 1 = 9/5 − 1
+    assert np.all(np.abs((noise**2).mean(axis=0) - 1) < 4 * np.sqrt(0.8 / 20_000))
+    assert np.abs(noise).max() <= np.sqrt(3) + 1e-6
 
 
 @pytest.mark.parametrize("objective", ["minimax", "relativistic"])
 def test_the_generator_is_pulled_towards_what_the_critic_calls_real(objective):
-    family = dm.families.get("gan", objective=objective)
+    family = dm.families.get("gan", objective=objective, depth=1)
     state = family.init(jax.random.key(0), jnp.zeros((3, 2)))
     real = jax.random.normal(jax.random.key(1), (256, 2))
-    gradient = jax.grad(family._generator_loss)(
+    gradient = jax.jit(jax.grad(family._generator_loss))(
         state.generator, LinearCritic(A), jax.random.key(2), real
     )
     # The last bias shifts every generated point: descent must move it along a.
     push = -np.asarray(gradient.biases[-1])
     assert push @ np.asarray(A) / np.linalg.norm(push) / np.linalg.norm(A) > 0.999
+
+
+@pytest.mark.parametrize("objective", ["minimax", "relativistic"])
+def test_a_few_steps_of_both_players_move_the_samples_towards_the_data(objective):
+    """Far from the data, so that a sign error in either player sends them the other way."""
+    centre = np.array([2.0, -1.0])
+    data = jnp.asarray(np.random.default_rng(0).normal(size=(500, 2)) + centre, jnp.float32)
+    family = dm.families.get("gan", objective=objective, steps=200, width=16, depth=1)
+    state = family.init(jax.random.key(0), data)
+    distance = lambda s: np.linalg.norm(
+        np.mean(jax.vmap(s.generator)(latent_noise(jax.random.key(1), (500, 3))), axis=0) - centre
+    )
+    key, start = jax.random.key(2), jnp.asarray(0)
+    moved, _ = training._advance(family, 120, key, state, start, data)
+    assert distance(moved) < 0.75 * distance(state)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,12 @@ FAMILIES = Registry(
     "family",
     "families",
     {
+        "ebm": "densitometer.families.ebm:EBM",
+        "sm": "densitometer.families.sm:SM",
         "dsm": "densitometer.families.dsm:DSM",
         "vae": "densitometer.families.vae:VAE",
+        "ddpm": "densitometer.families.ddpm:DDPM",
+        "cnf": "densitometer.families.cnf:CNF",
         "gan": "densitometer.families.gan:GAN",
     },
 )

@@ -82,14 +82,16 @@ def _reference(name: str, target: Target, train: Float[Array, "n d"]) -> Model:
 
 def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:
     details = {"target": cell.target, "seed": cell.seed, "budget": plan.budget}
+    model = fitted.model
+    derived = [getattr(model, field) for field in model.derived]
     facts = {
         "selected_step": fitted.selected_step,
         "diverged_at": fitted.diverged_at,
         "hyperparameters": fitted.family.hyperparameters(),
-        "parameters": parameter_count(fitted.model) - parameter_count(fitted.model.standardiser),
+        "parameters": parameter_count(model) - sum(map(parameter_count, derived)),
     }
     return {
-        "model.safetensors": encode_model(fitted.model, fitted.family, details=details),
+        "model.safetensors": encode_model(model, fitted.family, details=details),
         "curves.csv": fitted.curves_csv().encode(),
         "fit.json": _json(facts),
     }

@@ -1,0 +1,248 @@
+r"""Continuous normalising flow (Chen et al., 2018; Grathwohl et al., 2019; Lipman et al., 2023).
+
+A velocity field carries noise to data, and the density with it:
+
+    dz/dt = v(z, t),     z(0) ~ N(0, I),     log q(z(1)) = log N(z(0)) − ∫₀¹ div v(z(t), t) dt.
+
+*Maximum likelihood* (Chen et al., 2018) solves this backwards from each data point and climbs the
+gradient of log q through the solver. It is what we want, and dear: each step solves an equation.
+
+*Flow matching* (Lipman et al., 2023) joins each data point x₁ to noise x₀ ~ N(0, I) by a line,
+
+    x_t = t x₁ + n x₀,     n = 1 − a t,     a = 1 − σ_min,     dx_t/dt = x₁ − a x₀,
+
+and fits v to the lines' directions by least squares, without any solver. At the minimum,
+v(z, t) = E[x₁ − a x₀ | x_t = z], the flow has the law of x_t at every time, so q is the law of data
+with noise σ_min. Likelihood can then finish what matching began.
+
+The field is a network F beside the flow that carries N(0, I) along the same lines to N(0, I):
+
+    v(z, t) = (t − a n) z / r² + F(z / r, t) / r,     r² = t² + n².
+
+F = 0 is the optimum for Gaussian data, and F's own target, (n x₁ − t x₀) / r, has unit variance at
+all times. Fine detail is decided last, when the noise n is small, so times are told and drawn by
+a clock that ticks once each time n falls by a factor e, s = −log n, from 0 to S = −log σ_min.
+Matching draws s with density ∝ S − s: every tick counts, but the last ones, where a network would
+learn the points by heart, count less.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, Scalar
+
+from densitometer import odes
+from densitometer.families.base import Family, Info
+from densitometer.models import HasDensity, HasDiagnostics, HasPath, Standardiser
+from densitometer.nets import MLP, fourier_features, log_normal, time_features
+from densitometer.optim import Optimiser, adam, average, descend
+
+TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
+"""Angular frequencies of the features of s / S."""
+
+LOSS_RTOL = 1e-3
+"""Tolerance of the curves: the mean of log q is then within 1e-3 nats."""
+
+SAMPLE_RTOL = 1e-4
+"""Tolerance of samples: each is then within 0.002 of its place (rms, standardised units)."""
+
+
+class Velocity(eqx.Module):
+    """v(z, t)."""
+
+    @abc.abstractmethod
+    def __call__(self, z: Float[Array, " d"], t: Float[Array, ""]) -> Float[Array, " d"]:
+        """v(z, t) at one point, per unit of t."""
+
+
+class NetworkVelocity(Velocity):
+    """v by a multilayer perceptron F on Fourier features of the point and of the clock."""
+
+    mlp: MLP
+    count: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+    sigma_min: float = eqx.field(static=True)
+
+    def __init__(self, key: Key[Scalar, ""], dim: int, family: "CNF"):
+        self.count, self.scale = family.fourier_count, family.fourier_scale
+        self.sigma_min = family.sigma_min
+        inputs = dim + 2 * self.count + 1 + 2 * len(TIME_FREQUENCIES)
+        self.mlp = MLP(key, inputs, dim, width=family.width, depth=family.depth, last_gain=0.1)
+
+    def __call__(self, z: Float[Array, " d"], t: Float[Array, ""]) -> Float[Array, " d"]:
+        """(t − a n) z / r² + F(z / r, t) / r."""
+        a = 1 - self.sigma_min
+        n = 1 - a * t
+        r2 = t**2 + n**2
+        r = jnp.sqrt(r2)
+        space = fourier_features(z / r, self.count, self.scale)
+        time = time_features(jnp.log(n) / math.log(self.sigma_min), TIME_FREQUENCIES)
+        return z * ((t - a * n) / r2) + self.mlp(jnp.concatenate([space, time])) / r
+
+
+class FlowModel(HasDensity, HasPath, HasDiagnostics):
+    """The law of z(1)."""
+
+    standardiser: Standardiser
+    velocity: Velocity
+
+    density_provenance: ClassVar[str] = f"ode(rtol={odes.RTOL:.0e})"
+
+    def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
+        return self._path(key, frames=2)[-1]
+
+    def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
+        return self._solve(key, jnp.linspace(0.0, 1.0, frames))[0]
+
+    def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
+        flow = odes.flow(self.velocity, z, 1.0, 0.0)
+        return log_normal(flow.end) + flow.log_det
+
+    @eqx.filter_jit
+    def diagnostics(self, key: Key[Scalar, ""], n: int) -> dict[str, Float[Array, " n"]]:
+        """``nfe``: how often the network was evaluated for each of n samples."""
+        return {"nfe": jax.vmap(lambda k: self._solve(k)[1])(jax.random.split(key, n))}
+
+    def _solve(
+        self, key: Key[Scalar, ""], times: Float[Array, " frames"] | None = None
+    ) -> tuple[Float[Array, "frames d"], Float[Array, ""]]:
+        """From noise to sample, and the evaluations that it took."""
+        start = jax.random.normal(key, (self.dim,))
+        return odes.trajectory(self.velocity, start, 0.0, 1.0, times, rtol=SAMPLE_RTOL)
+
+
+def negative_log_likelihood(
+    velocity: Velocity, points: Float[Array, "n d"], rtol: float
+) -> Float[Array, ""]:
+    """The mean of −log q in nats, all points solved together to the tolerance `rtol`."""
+    flow = odes.flow_together(velocity, points, 1.0, 0.0, rtol=rtol)
+    return -jnp.mean(jax.vmap(log_normal)(flow.end) + flow.log_det)
+
+
+class CNFState(eqx.Module):
+    """The network that matches, its average, which likelihood finishes, and both optimisers."""
+
+    network: NetworkVelocity
+    averaged: NetworkVelocity
+    matching: optax.OptState
+    likelihood: optax.OptState
+    count: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CNF(Family):
+    """Continuous normalising flow: a velocity field carries noise to data, and density with it."""
+
+    name: ClassVar[str] = "cnf"
+    loss_draws: ClassVar[int] = 1
+    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "fourier_count")
+
+    steps: int = 10_000
+    """Gradient steps at the standard budget."""
+    batch_size: int = 256
+    """Points a step of flow matching; each gets its own noise and time."""
+    objective: Literal["matching", "likelihood", "both"] = "matching"
+    """Flow matching, maximum likelihood, or matching first and likelihood to finish."""
+    learning_rate: float = 4e-3
+    """Peak rate of Adam in matching; it warms up over 2 % of its steps, then decays to zero."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, of either objective."""
+    ema: float = 0.1
+    """Window of the parameter average, as a share of the steps; it is the average that samples."""
+    likelihood_share: float = 0.01
+    """Share of the steps, the last ones, that `both` gives to likelihood."""
+    likelihood_rate: float = 1e-4
+    """Peak rate of Adam in likelihood steps, with a schedule of its own."""
+    likelihood_batch: int = 128
+    """Points a likelihood step, of those of the batch: a step costs forty times one of matching."""
+    tolerance: float = 0.03
+    """Relative and absolute tolerance of the solver in likelihood steps."""
+    width: int = 128
+    """Units a hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    fourier_count: int = 16
+    """Random Fourier features of the point; 0 for none."""
+    fourier_scale: float = 0.1
+    """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
+    sigma_min: float = 0.03
+    """Noise left at the end of matching's lines, in standardised units."""
+
+    def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> CNFState:
+        """A fresh network, near the flow of a Gaussian to itself."""
+        network = NetworkVelocity(key, data.shape[1], self)
+        matching, likelihood = (optimiser.init(network) for optimiser in self._optimisers())
+        return CNFState(network, network, matching, likelihood, jnp.zeros((), int))
+
+    def step(
+        self, key: Key[Scalar, ""], state: CNFState, batch: Float[Array, "b d"]
+    ) -> tuple[CNFState, Info]:
+        """One Adam step on the objective whose turn it is."""
+        if self.objective == "matching":
+            return self._match(key, state, batch)
+        if self.objective == "likelihood":
+            return self._climb(key, state, batch)
+        first, _ = self._phases()
+        return jax.lax.cond(state.count < first, self._match, self._climb, key, state, batch)
+
+    def loss(self, key: Key[Scalar, ""], state: CNFState, batch: Float[Array, "b d"]) -> Scalar:
+        """−log q of the averaged parameters, nats: one curve for all objectives, and not random."""
+        return negative_log_likelihood(state.averaged, batch, LOSS_RTOL)
+
+    def model(self, state: CNFState) -> FlowModel:
+        """The law of z(1)."""
+        dim = state.averaged.mlp.biases[-1].shape[0]
+        return FlowModel(Standardiser.identity(dim), state.averaged)
+
+    def _match(self, key: Key[Scalar, ""], state: CNFState, batch: Any) -> tuple[CNFState, Info]:
+        loss, gradient = jax.value_and_grad(self._matching_loss)(state.network, key, batch)
+        optimiser, _ = self._optimisers()
+        network, matching = descend(optimiser, gradient, state.matching, state.network)
+        averaged = average(state.averaged, network, self.ema * self.steps)
+        new = CNFState(network, averaged, matching, state.likelihood, state.count + 1)
+        return new, {"loss": loss}
+
+    def _climb(self, key: Key[Scalar, ""], state: CNFState, batch: Any) -> tuple[CNFState, Info]:
+        points = batch[: self.likelihood_batch]
+        loss, gradient = jax.value_and_grad(negative_log_likelihood)(
+            state.averaged, points, self.tolerance
+        )
+        _, optimiser = self._optimisers()
+        averaged, likelihood = descend(optimiser, gradient, state.likelihood, state.averaged)
+        new = CNFState(state.network, averaged, state.matching, likelihood, state.count + 1)
+        return new, {"loss": loss}
+
+    def _matching_loss(
+        self, velocity: Velocity, key: Key[Scalar, ""], batch: Float[Array, "b d"]
+    ) -> Scalar:
+        """E ‖v(x_t, t) − (x₁ − a x₀)‖² / d over times with density ∝ S − s."""
+        time_key, noise_key = jax.random.split(key)
+        a = 1 - self.sigma_min
+        # A lattice with a random offset, for a steadier gradient.
+        even = (jnp.arange(len(batch)) / len(batch) + jax.random.uniform(time_key)) % 1.0
+        n = self.sigma_min ** (1 - jnp.sqrt(even))
+        t = (1 - n) / a
+        x0 = jax.random.normal(noise_key, batch.shape)
+        output = jax.vmap(velocity)(t[:, None] * batch + n[:, None] * x0, t)
+        return jnp.mean((output - (batch - a * x0)) ** 2)
+
+    def _phases(self) -> tuple[int, int]:
+        """The steps of matching, and those of likelihood."""
+        share = {"matching": 0.0, "likelihood": 1.0, "both": self.likelihood_share}[self.objective]
+        last = math.ceil(share * self.steps)
+        return self.steps - last, last
+
+    def _optimisers(self) -> tuple[Optimiser, Optimiser]:
+        """Of matching and of likelihood, each with its own schedule."""
+        rates = (self.learning_rate, self.likelihood_rate)
+        matching, likelihood = (
+            adam(rate, steps, weight_decay=self.weight_decay)
+            for rate, steps in zip(rates, self._phases(), strict=True)
+        )
+        return matching, likelihood
