@@ -12,6 +12,7 @@ import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +20,7 @@ from rich.console import Console
 from densitometer.families import FAMILIES
 from densitometer.report.results import Results
 from densitometer.study.executors import cores, settle
-from densitometer.study.plan import REFERENCES, Plan
+from densitometer.study.plan import PROTOCOLS, REFERENCES, Plan
 from densitometer.study.runner import run
 from densitometer.study.store import opened
 from densitometer.targets import TARGETS
@@ -56,7 +57,9 @@ def main() -> None:
     plans = {wide: Plan.make(seeds=SEEDS)}
     for place, target in enumerate(TARGETS):
         seeds = [s for s in MORE_SEEDS if s % len(TARGETS) == place]
-        plans[options.out / "deep" / target] = Plan.make(targets=[target], seeds=seeds)
+        plan = Plan.make(targets=[target], seeds=seeds)
+        # Trained in full, but judged on few points.
+        plans[options.out / "deep" / target] = replace(plan, protocol=PROTOCOLS["smoke"])
     for folder, plan in plans.items():
         with opened(folder, plan) as store:
             if failures := run(store, Console(), workers=len(cores())):
