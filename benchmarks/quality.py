@@ -101,11 +101,10 @@ def page(wide: Results, studies: list[Results]) -> str:
         "Samples against the model's own density, the difference of two Bhattacharyya coefficients "
         "in units of its standard error: median, and extremes. Within ±3 nothing is wrong.",
         agreement(wide),
-        "## Stability and time",
+        "## Stability",
         "Trainings that diverged: on all targets with seeds "
-        f"{SEEDS[0]}–{SEEDS[-1]}, on one target each with seeds {MORE_SEEDS[0]}–{MORE_SEEDS[-1]}; "
-        "and seconds of training for one model, on one core of two that were both busy, "
-        "compilation included where it happened.",
+        f"{SEEDS[0]}–{SEEDS[-1]}, on one target each with seeds "
+        f"{MORE_SEEDS[0]}–{MORE_SEEDS[-1]}.",
         stability(wide, studies),
     ]
     return "\n\n".join(parts) + "\n"
@@ -161,18 +160,16 @@ def agreement(wide: Results) -> str:
 
 
 def stability(wide: Results, studies: list[Results]) -> str:
-    """Trainings, divergences, seconds."""
+    """Trainings, divergences, sizes."""
     trained, diverged = defaultdict(int), defaultdict(int)
     for study in studies:
         for cell in study.cells():
             trained[cell.cell.family] += 1
             diverged[cell.cell.family] += cell.diverged_at is not None
-    rows = [["", "trained", "diverged", "seconds, median", "parameters"]]
+    rows = [["", "trained", "diverged", "parameters"]]
     for name in FAMILIES:
-        seconds = statistics.median(c.seconds for c in wide.cells(None, name))
         size = wide.cells(None, name)[0].fit["parameters"]
-        rows.append([f"`{name}`", str(trained[name]), str(diverged[name]), f"{seconds:.0f}"])
-        rows[-1].append(f"{size:,}")
+        rows.append([f"`{name}`", str(trained[name]), str(diverged[name]), f"{size:,}"])
     return markdown(rows)
 
 

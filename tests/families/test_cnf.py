@@ -145,11 +145,11 @@ def test_a_silent_network_carries_the_standard_gaussian_to_itself(network):
 
 
 def test_the_density_of_random_weights_integrates_to_one_and_the_loss_is_its_mean(network, data):
-    axis = jnp.linspace(-7, 7, 57)
+    axis = jnp.linspace(-6, 6, 97)
     grid = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     points = jnp.concatenate([data[:500], grid])
     log_q = np.asarray(dm.models.batched(model(network).log_prob, points), np.float64)
-    assert np.exp(log_q[500:]).sum() * 0.25**2 == pytest.approx(1, abs=2e-3)
+    assert np.exp(log_q[500:]).sum() * 0.125**2 == pytest.approx(1, abs=2e-3)
     plain = toy.gaussian_log_prob(np.asarray(points), np.zeros(2), np.eye(2))
     assert np.abs(log_q - plain).max() > 1
     # The curves are solved more loosely.
