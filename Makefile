@@ -27,7 +27,7 @@ lint: $(VENV)/.dev ## check style and types
 format: $(VENV)/.dev ## put the source into its style
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-benchmark: $(VENV)/.report ## measure all families with many seeds (two hours) and write docs/results.md
+benchmark: $(VENV)/.report ## measure all families with many seeds (an hour) and write docs/results.md
 	@$(BIN)/python benchmarks/quality.py
 
 pictures: study ## make the pictures of the documentation again

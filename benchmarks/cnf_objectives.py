@@ -41,11 +41,9 @@ FAMILIES = {
     "likelihood": CNF(objective="likelihood", steps=600, likelihood_rate=2e-3),
     "both": CNF(objective="both", steps=2_000, likelihood_share=0.05, likelihood_rate=5e-4),
 }
-COLOURS = {
-    "matching": style.FAMILY_COLOURS["cnf"],
-    "likelihood": style.FAMILY_COLOURS["sm"],
-    "both": style.FAMILY_COLOURS["vae"],
-}
+COLOUR = style.FAMILY_COLOURS["cnf"]
+LINES = {"matching": "-", "likelihood": ":", "both": "--"}
+"""One family, one colour."""
 PICTURE = Path(__file__).parents[1] / "docs/families/cnf_objectives.png"
 
 
@@ -89,8 +87,8 @@ def draw(curves: dict[str, Curve], truth: float, path: Path) -> None:
         figure, axes = pyplot.subplots(figsize=(0.6 * style.TEXT_WIDTH / 25.4, 2.4))
         for name, curve in curves.items():
             gap = [loss - truth for loss in curve.loss]
-            axes.plot(curve.seconds, gap, color=COLOURS[name], linewidth=1.2, label=name)
-            axes.plot(curve.seconds[-1], gap[-1], "o", color=COLOURS[name], markersize=3)
+            axes.plot(curve.seconds, gap, LINES[name], color=COLOUR, linewidth=1.2, label=name)
+            axes.plot(curve.seconds[-1], gap[-1], "o", color=COLOUR, markersize=3)
         axes.set(xscale="log", yscale="log", xlabel="CPU seconds of training")
         axes.set_ylabel("hold-out NLL above the truth's, nats")
         axes.legend()

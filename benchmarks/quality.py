@@ -1,8 +1,8 @@
 """Write `docs/results.md`: medians over seeds against goals, sampler against density, divergences.
 
 Every family is trained on every target with five seeds, and on one target each with fifteen more.
-A seed changes data, initialisation and sampling. Two hours on two cores; stopped and started again,
-it goes on where it was:
+A seed changes data, initialisation and sampling. About an hour on two cores; stopped and started
+again, it goes on where it was:
 
     make benchmark
 """
