@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.models import HasDensity, HasDiagnostics, HasEnergy, Standardiser
-from densitometer.nets import MLP, fourier_features
+from densitometer.nets import FeatureMLP
 
 SPREAD = 2.0
 """s: standardised data lie within two or three, where this Gaussian still has mass."""
@@ -49,20 +49,20 @@ class Energy(eqx.Module):
 class NetworkEnergy(Energy):
     """f by a multilayer perceptron on Fourier features."""
 
-    mlp: MLP
+    mlp: FeatureMLP
     dim: int = eqx.field(static=True)
-    count: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
 
     def __init__(
         self, key: Key[Scalar, ""], dim: int, *, width: int, depth: int, count: int, scale: float
     ):
-        self.dim, self.count, self.scale = dim, count, scale
-        self.mlp = MLP(key, dim + 2 * count, 1, width=width, depth=depth, last_gain=0.1)
+        self.dim = dim
+        self.mlp = FeatureMLP(
+            key, dim, 1, width=width, depth=depth, count=count, scale=scale, last_gain=0.1
+        )
 
     def tilt(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         """f(z)."""
-        return self.mlp(fourier_features(z, self.count, self.scale))[0]
+        return self.mlp(z)[0]
 
 
 class EnergyModel(HasEnergy, HasDiagnostics):

@@ -5,12 +5,15 @@ batch of points is one matrix product ``x @ W`` with the batch in the rows.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Scalar
+
+TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
+"""Angular frequencies of `time_features`."""
 
 Activation = Callable[[Array], Array]
 
@@ -59,6 +62,46 @@ class MLP(eqx.Module):
         return x @ w + b
 
 
+class FeatureMLP(MLP):
+    """An MLP on `fourier_features` of a point and, if it is `timed`, on `time_features`."""
+
+    count: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: Key[Scalar, ""],
+        dim: int,
+        outputs: int,
+        *,
+        width: int,
+        depth: int,
+        count: int,
+        scale: float,
+        timed: bool = False,
+        last_gain: float = 1.0,
+    ):
+        self.count, self.scale = count, scale
+        inputs = dim + 2 * count + (1 + 2 * len(TIME_FREQUENCIES) if timed else 0)
+        super().__init__(key, inputs, outputs, width=width, depth=depth, last_gain=last_gain)
+
+    def features(
+        self, x: Float[Array, " d"], t: Float[Array, ""] | None = None
+    ) -> Float[Array, " i"]:
+        """What the first layer sees."""
+        space = fourier_features(x, self.count, self.scale)
+        return space if t is None else jnp.concatenate([space, time_features(t)])
+
+    def __call__(
+        self,
+        x: Float[Array, " d"],
+        drop: "Dropout | None" = None,
+        t: Float[Array, ""] | None = None,
+    ) -> Float[Array, " o"]:
+        """The network's output at one point, and at time t if it is timed."""
+        return super().__call__(self.features(x, t), drop)
+
+
 class Dropout(eqx.Module):
     """Inverted dropout (Srivastava et al., 2014): zero with probability `rate`, else 1/(1−rate)."""
 
@@ -89,9 +132,9 @@ def fourier_features(
     return jnp.concatenate([x, jnp.cos(phase), jnp.sin(phase)])
 
 
-def time_features(t: Float[Array, ""], frequencies: Sequence[float]) -> Float[Array, " f"]:
-    """t, then cos and sin of t at the given angular frequencies."""
-    phase = t * jnp.asarray(frequencies, t.dtype)
+def time_features(t: Float[Array, ""]) -> Float[Array, " f"]:
+    """t, which should be of order one, then its cos and sin at the angular TIME_FREQUENCIES."""
+    phase = t * jnp.asarray(TIME_FREQUENCIES, t.dtype)
     return jnp.concatenate([t[None], jnp.cos(phase), jnp.sin(phase)])
 
 

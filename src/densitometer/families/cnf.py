@@ -40,11 +40,8 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 from densitometer import odes
 from densitometer.families.base import Family, Info
 from densitometer.models import HasDensity, HasDiagnostics, HasPath, Standardiser
-from densitometer.nets import MLP, fourier_features, log_normal, time_features
+from densitometer.nets import FeatureMLP, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
-
-TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
-"""Angular frequencies of the features of s / S."""
 
 LOSS_RTOL = 1e-3
 """Tolerance of the curves: the mean of log q is then within 1e-3 nats."""
@@ -64,16 +61,22 @@ class Velocity(eqx.Module):
 class NetworkVelocity(Velocity):
     """v by a multilayer perceptron F on Fourier features of the point and of the clock."""
 
-    mlp: MLP
-    count: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
+    mlp: FeatureMLP
     sigma_min: float = eqx.field(static=True)
 
     def __init__(self, key: Key[Scalar, ""], dim: int, family: "CNF"):
-        self.count, self.scale = family.fourier_count, family.fourier_scale
         self.sigma_min = family.sigma_min
-        inputs = dim + 2 * self.count + 1 + 2 * len(TIME_FREQUENCIES)
-        self.mlp = MLP(key, inputs, dim, width=family.width, depth=family.depth, last_gain=0.1)
+        self.mlp = FeatureMLP(
+            key,
+            dim,
+            dim,
+            width=family.width,
+            depth=family.depth,
+            count=family.fourier_count,
+            scale=family.fourier_scale,
+            timed=True,
+            last_gain=0.1,
+        )
 
     def __call__(self, z: Float[Array, " d"], t: Float[Array, ""]) -> Float[Array, " d"]:
         """(t − a n) z / r² + F(z / r, t) / r."""
@@ -81,9 +84,8 @@ class NetworkVelocity(Velocity):
         n = 1 - a * t
         r2 = t**2 + n**2
         r = jnp.sqrt(r2)
-        space = fourier_features(z / r, self.count, self.scale)
-        time = time_features(jnp.log(n) / math.log(self.sigma_min), TIME_FREQUENCIES)
-        return z * ((t - a * n) / r2) + self.mlp(jnp.concatenate([space, time])) / r
+        clock = jnp.log(n) / math.log(self.sigma_min)
+        return z * ((t - a * n) / r2) + self.mlp(z / r, t=clock) / r
 
 
 class FlowModel(HasDensity, HasPath, HasDiagnostics):

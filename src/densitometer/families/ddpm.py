@@ -52,11 +52,8 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 from densitometer import odes
 from densitometer.families.base import Family, Info
 from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standardiser
-from densitometer.nets import MLP, Dropout, fourier_features, log_normal, time_features
+from densitometer.nets import Dropout, FeatureMLP, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
-
-TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
-"""Angular frequencies of the features of log σ / 4."""
 
 ODE_STEP = 0.32
 """Length in log σ of the steps (at most) of the probability-flow ODE behind a density: 24 steps by
@@ -155,22 +152,26 @@ class NoisePredictor(eqx.Module):
 class NetworkPredictor(NoisePredictor):
     """ε̂ = sin τ x + cos τ G, with G a multilayer perceptron on features of x and of log σ."""
 
-    mlp: MLP
-    count: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
+    mlp: FeatureMLP
 
     def __init__(self, key: Key[Scalar, ""], dim: int, family: "DDPM"):
-        self.count, self.scale = family.fourier_count, family.fourier_scale
-        inputs = dim + 2 * self.count + 1 + 2 * len(TIME_FREQUENCIES)
-        self.mlp = MLP(key, inputs, dim, width=family.width, depth=family.depth, last_gain=0.1)
+        self.mlp = FeatureMLP(
+            key,
+            dim,
+            dim,
+            width=family.width,
+            depth=family.depth,
+            count=family.fourier_count,
+            scale=family.fourier_scale,
+            timed=True,
+            last_gain=0.1,
+        )
 
     def __call__(
         self, x: Float[Array, " d"], angle: Float[Array, ""], drop: Dropout | None = None
     ) -> Float[Array, " d"]:
         """ε̂(x, τ)."""
-        space = fourier_features(x, self.count, self.scale)
-        time = time_features(jnp.log(jnp.tan(angle)) / 4, TIME_FREQUENCIES)
-        free = self.mlp(jnp.concatenate([space, time]), drop)
+        free = self.mlp(x, drop, jnp.log(jnp.tan(angle)) / 4)
         return jnp.sin(angle) * x + jnp.cos(angle) * free
 
 

@@ -39,11 +39,8 @@ from jaxtyping import Array, Float, Key, Scalar
 from densitometer import odes
 from densitometer.families.base import Family, Info
 from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardiser
-from densitometer.nets import MLP, Dropout, fourier_features, log_normal, time_features
+from densitometer.nets import Dropout, FeatureMLP, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
-
-TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
-"""Angular frequencies of the features of log σ / 4."""
 
 ODE_STEP = 0.32
 """Length in log σ of the probability-flow ODE's steps (at most). Its velocity is equally smooth at
@@ -85,22 +82,26 @@ class Denoiser(eqx.Module):
 class NetworkDenoiser(Denoiser):
     """F by a multilayer perceptron on Fourier features of the point and of the noise level."""
 
-    mlp: MLP
-    count: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
+    mlp: FeatureMLP
 
     def __init__(self, key: Key[Scalar, ""], dim: int, family: "DSM"):
-        self.count, self.scale = family.fourier_count, family.fourier_scale
-        inputs = dim + 2 * self.count + 1 + 2 * len(TIME_FREQUENCIES)
-        self.mlp = MLP(key, inputs, dim, width=family.width, depth=family.depth, last_gain=0.1)
+        self.mlp = FeatureMLP(
+            key,
+            dim,
+            dim,
+            width=family.width,
+            depth=family.depth,
+            count=family.fourier_count,
+            scale=family.fourier_scale,
+            timed=True,
+            last_gain=0.1,
+        )
 
     def __call__(
         self, u: Float[Array, " d"], log_sigma: Float[Array, ""], drop: Dropout | None = None
     ) -> Float[Array, " d"]:
         """F(u, τ)."""
-        space = fourier_features(u, self.count, self.scale)
-        time = time_features(log_sigma / 4, TIME_FREQUENCIES)
-        return self.mlp(jnp.concatenate([space, time]), drop)
+        return self.mlp(u, drop, log_sigma / 4)
 
 
 class DiffusionModel(HasDensity, HasScore, HasPath):

@@ -38,25 +38,29 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
-from densitometer.nets import MLP, fourier_features
+from densitometer.nets import MLP, FeatureMLP
 from densitometer.optim import Optimiser, adam, average, descend
 
 
 class Critic(eqx.Module):
     """C(x), the log-odds that x is data."""
 
-    mlp: MLP
-    count: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
+    mlp: FeatureMLP
 
     def __init__(self, key: Key[Scalar, ""], dim: int, family: "GAN"):
-        self.count, self.scale = family.fourier_count, family.fourier_scale
-        inputs = dim + 2 * self.count
-        self.mlp = MLP(key, inputs, 1, width=family.width, depth=family.depth)
+        self.mlp = FeatureMLP(
+            key,
+            dim,
+            1,
+            width=family.width,
+            depth=family.depth,
+            count=family.fourier_count,
+            scale=family.fourier_scale,
+        )
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """The log-odds at one point."""
-        return self.mlp(fourier_features(x, self.count, self.scale))[0]
+        return self.mlp(x)[0]
 
 
 def latent_noise(key: Key[Scalar, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:

@@ -41,7 +41,7 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 from densitometer.energies import SPREAD, NetworkEnergy, energy_model
 from densitometer.families.base import Family, Info
 from densitometer.models import HasScore, Model, Standardiser
-from densitometer.nets import MLP, Activation, fourier_features
+from densitometer.nets import Activation, FeatureMLP
 from densitometer.optim import Optimiser, adam, average, descend
 
 LANGEVIN_STEPS = 1000
@@ -61,19 +61,25 @@ class ScoreField(eqx.Module):
 class NetworkScore(ScoreField):
     """s by a multilayer perceptron on Fourier features, added to the score of N(0, I)."""
 
-    mlp: MLP
+    mlp: FeatureMLP
     dim: int = eqx.field(static=True)
-    count: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True)
 
     def __init__(self, key: Key[Scalar, ""], dim: int, family: "SM"):
-        self.dim, self.count, self.scale = dim, family.fourier_count, family.fourier_scale
-        inputs = dim + 2 * self.count
-        self.mlp = MLP(key, inputs, dim, width=family.width, depth=family.depth, last_gain=0.1)
+        self.dim = dim
+        self.mlp = FeatureMLP(
+            key,
+            dim,
+            dim,
+            width=family.width,
+            depth=family.depth,
+            count=family.fourier_count,
+            scale=family.fourier_scale,
+            last_gain=0.1,
+        )
 
     def __call__(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """s(z)."""
-        return self.mlp(fourier_features(z, self.count, self.scale)) - z
+        return self.mlp(z) - z
 
 
 class ScoreModel(HasScore):
@@ -138,7 +144,7 @@ def _tilt_slopes(
     is m + 2 rows where derivatives nested by direction have 2m + 1. Rows are kept in a list, not
     in one array, because slicing one under `vmap` took half of the step's time.
     """
-    features = lambda y: fourier_features(y, energy.count, energy.scale)
+    features = energy.mlp.features
 
     def along(v: Array) -> tuple[Array, Array]:
         return jax.jvp(lambda y: jax.jvp(features, (y,), (v,))[1], (z,), (v,))
