@@ -1,5 +1,6 @@
 """The adversarial game against the values it must have for critics known in closed form."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import densitometer as dm
 from densitometer import training
-from densitometer.families.gan import Critic, latent_noise
+from densitometer.families.gan import Critic, Generator
 
 A = jnp.array([0.7, -0.2])
 
@@ -95,12 +96,48 @@ def test_the_penalty_falls_geometrically():
     assert weights == pytest.approx([0.5, 0.1, 0.02], rel=1e-5)
 
 
-def test_the_noise_fills_a_cube_evenly_with_unit_variance():
-    noise = np.asarray(latent_noise(jax.random.key(0), (20_000, 3)))
+def test_the_noise_is_a_cube_fair_signs_and_a_bell_all_of_unit_variance():
+    family = dm.families.get("gan", latent=3, signs=2)
+    generator = Generator(jax.random.key(0), 2, family)
+    noise = np.asarray(generator.noise(jax.random.key(1), 20_000))
+    cube, signs, bell = np.split(noise, [3, 5], axis=1)
+    assert bell.shape[1] == 2
     assert np.all(np.abs(noise.mean(axis=0)) < 4 / np.sqrt(20_000))
-    # the variance of z² is E z⁴ − 1 = 9/5 − 1
-    assert np.all(np.abs((noise**2).mean(axis=0) - 1) < 4 * np.sqrt(0.8 / 20_000))
-    assert np.abs(noise).max() <= np.sqrt(3) + 1e-6
+    # the variance of z² is E z⁴ − 1: 9/5 − 1 for the cube, 0 for the signs, 3 − 1 for the bell
+    for part, variance in ((cube, 0.8), (signs, 0.0), (bell, 2.0)):
+        excess = np.abs((part**2).mean(axis=0) - 1)
+        assert np.all(excess < 4 * np.sqrt(variance / 20_000) + 1e-6)
+    assert np.abs(cube).max() <= np.sqrt(3) + 1e-6
+    correlations = np.corrcoef(noise.T) - np.eye(7)
+    assert np.abs(correlations).max() < 5 / np.sqrt(20_000)
+
+
+def test_a_generated_point_has_a_bell_of_the_learnt_width():
+    """With all weights zero, x = b + spread · exp(c) ε for the last biases b and c."""
+    family = dm.families.get("gan", spread=0.2, width=2, depth=1)
+    zero = jax.tree.map(jnp.zeros_like, Generator(jax.random.key(0), 2, family))
+    generator = eqx.tree_at(lambda g: g.mlp.biases[-1], zero, jnp.array([1.0, -2.0, np.log(3)]))
+    points = np.asarray(family._generate(generator, jax.random.key(1), 20_000))
+    assert np.all(np.abs(points.mean(axis=0) - [1, -2]) < 4 * 0.6 / np.sqrt(20_000))
+    assert points.std(axis=0) == pytest.approx(0.6, rel=4 / np.sqrt(40_000))
+
+
+def test_the_generator_goes_at_a_share_of_the_critics_pace():
+    """Adam's first steps do not depend on the gradient's size, so the moves are as the rates."""
+    data = jnp.asarray(np.random.default_rng(0).normal(size=(64, 2)), jnp.float32)
+
+    def moves(pace):
+        family = dm.families.get("gan", steps=100, width=8, depth=1, generator_pace=pace)
+        old = family.init(jax.random.key(0), data)
+        new = old
+        for seed in range(2):  # the warm-up begins at a rate of zero
+            new, _ = family.step(jax.random.key(seed), new, data)
+        bias = lambda player: np.abs(np.asarray(player.mlp.biases[-1])).max()
+        return bias(new.generator), bias(new.critic)
+
+    (slow, critic), (fast, same) = moves(0.25), moves(1.0)
+    assert slow == pytest.approx(0.25 * fast, rel=1e-3)
+    assert critic == pytest.approx(same, rel=1e-3)
 
 
 @pytest.mark.parametrize("objective", ["minimax", "relativistic"])
@@ -112,7 +149,7 @@ def test_the_generator_is_pulled_towards_what_the_critic_calls_real(objective):
         state.generator, LinearCritic(A), jax.random.key(2), real
     )
     # The last bias shifts every generated point: descent must move it along a.
-    push = -np.asarray(gradient.biases[-1])
+    push = -np.asarray(gradient.mlp.biases[-1])[:2]
     assert push @ np.asarray(A) / np.linalg.norm(push) / np.linalg.norm(A) > 0.999
 
 
@@ -124,7 +161,7 @@ def test_a_few_steps_of_both_players_move_the_samples_towards_the_data(objective
     family = dm.families.get("gan", objective=objective, steps=200, width=16, depth=1)
     state = family.init(jax.random.key(0), data)
     distance = lambda s: np.linalg.norm(
-        np.mean(jax.vmap(s.generator)(latent_noise(jax.random.key(1), (500, 3))), axis=0) - centre
+        np.mean(family._generate(s.generator, jax.random.key(1), 500), axis=0) - centre
     )
     key, start = jax.random.key(2), jnp.asarray(0)
     moved, _ = training._advance(family, 120, key, state, start, data)

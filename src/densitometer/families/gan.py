@@ -23,6 +23,18 @@ so where p varies slowly a wave of wave number k is answered 1 + 4γk² times to
 finer than 2√γ it hardly sees. A large γ makes the first moves calm, a small γ the last ones sharp,
 so γ falls geometrically while training goes on, as Huang et al. (2024) lower theirs.
 
+The generator is a network of noise u and a bell of its own at every point,
+
+    x = G(u) + s(u) ε,        ε ~ N(0, I),
+
+so that a mode's tails need not be folded out of the noise. Some coordinates of u fill a cube and
+the others are fair signs ±1: a continuous map of a connected cube has to lay a bridge between every
+two islands of the data, a map of 2^m cubes that do not touch only between a few.
+
+The generator is the slower player. Steps of finite size make its law shiver; what the critic
+judges is the law smeared by the shivers; it is the smeared law that matches the data, so the one
+that samples is too narrow by as much.
+
 There is no density: what a GAN learnt shows in its samples alone.
 """
 
@@ -63,30 +75,59 @@ class Critic(eqx.Module):
         return self.mlp(x)[0]
 
 
-def latent_noise(key: Key[Scalar, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """The generator's noise: uniform in a cube, zero mean and unit variance on each axis.
+class Generator(eqx.Module):
+    """x = G(u) + s(u) ε, with u uniform in a cube on its first axes and ±1 on the others.
 
-    A cube has sharp faces, and a Gaussian's tails would have to be folded into them by the
-    generator wherever the data end abruptly.
+    A cube has sharp faces, and a Gaussian's tails would have to be folded into them wherever the
+    data end abruptly.
     """
-    return jax.random.uniform(key, shape, minval=-math.sqrt(3), maxval=math.sqrt(3))
+
+    mlp: MLP
+    latent: int = eqx.field(static=True)
+    signs: int = eqx.field(static=True)
+    spread: float = eqx.field(static=True)
+
+    def __init__(self, key: Key[Scalar, ""], dim: int, family: "GAN"):
+        self.latent, self.signs, self.spread = family.latent, family.signs, family.spread
+        inputs = self.latent + self.signs
+        self.mlp = MLP(key, inputs, dim + 1, width=family.width, depth=family.depth)
+
+    @property
+    def dim(self) -> int:
+        """d, the dimension of the space."""
+        return self.mlp.biases[-1].shape[0] - 1
+
+    def noise(self, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} z"]:
+        """`n` draws of (u, ε): zero mean and unit variance on each axis."""
+        cube_key, sign_key, bell_key = jax.random.split(key, 3)
+        edge = math.sqrt(3)
+        cube = jax.random.uniform(cube_key, (n, self.latent), minval=-edge, maxval=edge)
+        signs = jax.random.rademacher(sign_key, (n, self.signs), dtype=cube.dtype)
+        bell = jax.random.normal(bell_key, (n, self.dim))
+        return jnp.concatenate([cube, signs, bell], axis=1)
+
+    def __call__(self, noise: Float[Array, " z"]) -> Float[Array, " d"]:
+        """The point made of one draw of the noise."""
+        u, bell = jnp.split(noise, [self.latent + self.signs])
+        centre, log_scale = jnp.split(self.mlp(u), [self.dim])
+        return centre + self.spread * jnp.exp(log_scale) * bell
 
 
 class GANModel(Model):
     """Noise through the generator."""
 
     standardiser: Standardiser
-    generator: MLP
+    generator: Generator
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
-        return self.generator(latent_noise(key, (self.generator.weights[0].shape[0],)))
+        return self.generator(self.generator.noise(key, 1)[0])
 
 
 class GANState(eqx.Module):
     """Two players, two optimisers, the average of the generator that samples, and the time."""
 
-    generator: MLP
-    averaged: MLP
+    generator: Generator
+    averaged: Generator
     critic: Critic
     generator_optimiser: optax.OptState
     critic_optimiser: optax.OptState
@@ -98,7 +139,7 @@ class GAN(Family):
     """Generative adversarial network: a generator against a critic, no density."""
 
     name: ClassVar[str] = "gan"
-    zero_allowed: ClassVar[tuple[str, ...]] = ("penalty", "fourier_count")
+    zero_allowed: ClassVar[tuple[str, ...]] = ("penalty", "signs", "spread", "fourier_count")
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_kde_nll"
     loss_draws: ClassVar[int] = 4
 
@@ -115,11 +156,17 @@ class GAN(Family):
     penalty_points: int = 64
     """Points of each side at which a step takes the penalty: a part of the batch, to save time."""
     learning_rate: float = 2e-3
-    """Peak rate of Adam for both players; it warms up, then decays along a cosine."""
+    """Peak rate of the critic's Adam; it warms up, then decays along a cosine."""
+    generator_pace: float = 0.5
+    """The generator's rate, as a share of the critic's."""
     ema: float = 0.1
     """Window of the generator's average, which samples, as a share of the steps."""
     latent: int = 3
-    """Dimension of the generator's noise, uniform in a cube."""
+    """Axes of the generator's noise that are uniform in a cube."""
+    signs: int = 6
+    """Axes of the generator's noise that are ±1; 0 for a connected noise."""
+    spread: float = 0.1
+    """Scale of the bell at a generated point before anything is learnt; 0 for none."""
     width: int = 64
     """Units a hidden layer, of both players."""
     depth: int = 3
@@ -133,15 +180,14 @@ class GAN(Family):
         """Two fresh players."""
         generator_key, critic_key = jax.random.split(key)
         dim = data.shape[1]
-        generator = MLP(generator_key, self.latent, dim, width=self.width, depth=self.depth)
+        generator = Generator(generator_key, dim, self)
         critic = Critic(critic_key, dim, self)
-        optimiser = self._optimiser()
         return GANState(
             generator=generator,
             averaged=generator,
             critic=critic,
-            generator_optimiser=optimiser.init(generator),
-            critic_optimiser=optimiser.init(critic),
+            generator_optimiser=self._optimiser(self.generator_pace).init(generator),
+            critic_optimiser=self._optimiser().init(critic),
             time=jnp.zeros((), int),
         )
 
@@ -150,21 +196,23 @@ class GAN(Family):
     ) -> tuple[GANState, Info]:
         """One step of the critic, then one of the generator against the new critic."""
         critic_key, generator_key = jax.random.split(key)
-        optimiser = self._optimiser()
 
         fake = self._generate(state.generator, critic_key, len(batch))
         (critic_loss, value), gradient = jax.value_and_grad(self._critic_loss, has_aux=True)(
             state.critic, batch, fake, self._penalty_weight(state.time)
         )
         critic, critic_optimiser = descend(
-            optimiser, gradient, state.critic_optimiser, state.critic
+            self._optimiser(), gradient, state.critic_optimiser, state.critic
         )
 
         generator_loss, gradient = jax.value_and_grad(self._generator_loss)(
             state.generator, critic, generator_key, batch
         )
         generator, generator_optimiser = descend(
-            optimiser, gradient, state.generator_optimiser, state.generator
+            self._optimiser(self.generator_pace),
+            gradient,
+            state.generator_optimiser,
+            state.generator,
         )
         averaged = average(state.averaged, generator, self.ema * self.steps)
         info = {"loss": critic_loss, "generator_loss": generator_loss, "value": value}
@@ -183,7 +231,7 @@ class GAN(Family):
 
     def model(self, state: GANState) -> Model:
         """The averaged generator."""
-        identity = Standardiser.identity(state.averaged.biases[-1].shape[0])
+        identity = Standardiser.identity(state.averaged.dim)
         return GANModel(identity, state.averaged)
 
     def _value(self, real: Float[Array, " b"], fake: Float[Array, " b"]) -> Scalar:
@@ -214,7 +262,7 @@ class GAN(Family):
         return self.penalty * self.penalty_decay ** (time.astype(float) / self.steps)
 
     def _generator_loss(
-        self, generator: MLP, critic: Critic, key: Key[Scalar, ""], real: Float[Array, "b d"]
+        self, generator: Generator, critic: Critic, key: Key[Scalar, ""], real: Float[Array, "b d"]
     ) -> Scalar:
         """What the generator minimises: the minimax value, or −E log s(C(G(z)) − C(x)).
 
@@ -233,8 +281,10 @@ class GAN(Family):
         odds = jax.vmap(critic)(jnp.concatenate([real, fake]))
         return odds[: len(real)], odds[len(real) :]
 
-    def _generate(self, generator: MLP, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} d"]:
-        return jax.vmap(generator)(latent_noise(key, (n, self.latent)))
+    def _generate(
+        self, generator: Generator, key: Key[Scalar, ""], n: int
+    ) -> Float[Array, "{n} d"]:
+        return jax.vmap(generator)(generator.noise(key, n))
 
-    def _optimiser(self) -> Optimiser:
-        return adam(self.learning_rate, self.steps, b1=0.0)
+    def _optimiser(self, pace: float = 1.0) -> Optimiser:
+        return adam(pace * self.learning_rate, self.steps, b1=0.0)
