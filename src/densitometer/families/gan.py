@@ -151,7 +151,7 @@ class GAN(Family):
     """The relativistic game, or the original minimax game of Goodfellow et al. (2014)."""
     penalty: float = 0.3
     """γ at the first step, the weight of the zero-centred gradient penalties; 0 for none."""
-    penalty_decay: float = 0.05
+    penalty_decay: float = 0.02
     """The share of γ that is left at the last step; it falls geometrically. 1 for a constant γ."""
     penalty_points: int = 64
     """Points of each side at which a step takes the penalty: a part of the batch, to save time."""
