@@ -17,7 +17,7 @@ study: $(VENV)/.report ## run the study and write its report, into out/study
 	@$(BIN)/densitometer study $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	@$(BIN)/ruff check --quiet .

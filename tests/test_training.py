@@ -40,6 +40,23 @@ def test_own_and_common_curves_are_of_the_holdout_set(data):
     assert fit.curves["holdout_kde_nll"][row] == pytest.approx(expected, abs=0.15)
 
 
+def test_the_common_curve_is_lowest_for_the_law_itself():
+    """With kernels of width h on samples of N(0, s² I) and hold-out of N(0, I), at s = 1.
+
+    Points that are not blurred too would prefer s² = 1 − h², here s = .8.
+    """
+    h, normal = jnp.asarray(0.6), jax.random.normal
+    keys = jax.random.split(jax.random.key(0), 3)
+    points, noise = (normal(k, (n, 2)) for k, n in zip(keys[:2], (4000, 2000), strict=True))
+    blurred = training._blur(keys[2], points, h)
+    assert np.std(blurred) == pytest.approx(np.sqrt(1 + 0.6**2), rel=4 / np.sqrt(2 * 8000))
+    at = {s: -training._kde_log_likelihood(s * noise, blurred, h) for s in (0.8, 0.9, 1, 1.1, 1.2)}
+    assert min(at, key=at.__getitem__) == 1
+    # Both are N(0, (1 + h²) I) then: the entropy, up to the sampling of points and of noise.
+    entropy = np.log(2 * np.pi * np.e * (1 + 0.6**2))
+    assert at[1] == pytest.approx(entropy, abs=4 / np.sqrt(4000) + 0.01)
+
+
 def test_holdout_never_reaches_a_gradient(data):
     train, holdout = data
     one = dm.fit(toy.MeanFamily(), train, holdout)

@@ -100,6 +100,7 @@ class NormalisedEnergyModel(EnergyModel, HasDensity):
 
     log_normaliser: Float[Array, ""]
 
+    derived: ClassVar[tuple[str, ...]] = (*EnergyModel.derived, "log_normaliser")
     density_provenance: ClassVar[str] = f"quadrature(nodes={NODES})"
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:

@@ -4,12 +4,15 @@ Networks take one point and are `vmap`-ped by their caller. Weights are stored (
 batch of points is one matrix product ``x @ W`` with the batch in the rows.
 """
 
+import functools
+import itertools
 import math
 from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
@@ -43,10 +46,13 @@ class MLP(eqx.Module):
     ):
         sizes = [inputs, *[width] * depth, outputs]
         gains = [gain] * depth + [last_gain]
-        keys = jax.random.split(key, depth + 1)
+        shapes = list(itertools.pairwise(sizes))
+        # One draw for all layers: compiling a draw takes longer than compiling a layer.
+        ends = np.cumsum([i * o for i, o in shapes])
+        noise = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
         self.weights = [
-            jax.random.normal(k, (i, o)) * (g / math.sqrt(i))
-            for k, g, i, o in zip(keys, gains, sizes[:-1], sizes[1:], strict=True)
+            part.reshape(i, o) * (g / math.sqrt(i))
+            for part, g, (i, o) in zip(noise, gains, shapes, strict=True)
         ]
         self.biases = [jnp.zeros(o) for o in sizes[1:]]
         self.activation = activation
@@ -116,6 +122,13 @@ class Dropout(eqx.Module):
         return jnp.where(keep, x / (1 - self.rate), 0.0)
 
 
+@functools.cache
+def _projections(dim: int, count: int, seed: int) -> Float[np.ndarray, "{dim} {count}"]:
+    """Directions of `fourier_features`: drawn once, not compiled into each place of use."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.normal(jax.random.key(seed), (dim, count)))
+
+
 def fourier_features(
     x: Float[Array, " d"], count: int, scale: float, seed: int = 0
 ) -> Float[Array, " f"]:
@@ -127,8 +140,7 @@ def fourier_features(
     """
     if count == 0:
         return x
-    b = scale * jax.random.normal(jax.random.key(seed), (x.shape[0], count))
-    phase = 2 * math.pi * (x @ b)
+    phase = 2 * math.pi * scale * (x @ _projections(x.shape[0], count, seed))
     return jnp.concatenate([x, jnp.cos(phase), jnp.sin(phase)])
 
 

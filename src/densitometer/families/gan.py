@@ -165,7 +165,7 @@ class GAN(Family):
     """Axes of the generator's noise that are uniform in a cube."""
     signs: int = 6
     """Axes of the generator's noise that are ±1; 0 for a connected noise."""
-    spread: float = 0.1
+    spread: float = 0.05
     """Scale of the bell at a generated point before anything is learnt; 0 for none."""
     width: int = 64
     """Units a hidden layer, of both players."""

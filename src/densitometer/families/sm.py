@@ -211,7 +211,7 @@ class SM(Family):
     """Hidden layers."""
     fourier_count: int = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.3
+    fourier_scale: float = 0.2
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
     noise: float = 0.03
     """σ at the end, in standardised units: the model's law is the data's at this noise."""
