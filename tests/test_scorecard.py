@@ -48,6 +48,10 @@ def test_a_perfect_model_scores_as_the_truth(perfect):
     assert perfect["bhattacharyya"].value > 0.994
     assert abs(perfect["self_bhattacharyya"].value) < 4 * perfect["self_bhattacharyya"].stderr
     assert perfect["off_support"].value < 0.005
+    for divergence in ("reverse_kl", "jensen_shannon", "total_variation", "hellinger"):
+        assert perfect[divergence].value == pytest.approx(0, abs=1e-6)
+    assert perfect["bhattacharyya_exact"].value == pytest.approx(1)
+    assert abs(perfect["log_true_density"].value) < 4 * perfect["log_true_density"].stderr
     assert perfect.impossible() == []
 
 
@@ -73,6 +77,7 @@ def test_a_density_off_by_a_constant_is_called_impossible(offset, sentence):
 def test_samples_that_do_not_follow_the_density_are_found():
     card = dm.score(changed(stretch=1.05), dm.targets.get(TARGET), n_test=500)
     assert card["self_bhattacharyya"].value < -3 * card["self_bhattacharyya"].stderr
+    assert card["log_true_density"].value < -3 * card["log_true_density"].stderr
 
 
 def test_a_baseline_has_kl_above_zero():
@@ -90,6 +95,8 @@ def test_a_bound_is_labelled_and_lies_above_the_exact_value():
     assert card["nll_elbo"].provenance == "bound"
     assert card["nll_importance"].provenance == "importance(k=64)"
     assert card["nll"].value < card["nll_importance"].value < card["nll_elbo"].value
+    gap = card["nll_elbo"].value - card["nll"].value
+    assert card["bound_gap"].value == pytest.approx(gap, rel=1e-5)
 
 
 def test_json_round_trip_and_columns(perfect):

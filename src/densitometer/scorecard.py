@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from densitometer import targets
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
-from densitometer.metrics import METRICS, density, kde, modes, overlap, support
+from densitometer.metrics import METRICS, density, kde, laws, modes, overlap, support
 from densitometer.metrics.density import Grid
 from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
 from densitometer.points import check_points
@@ -97,14 +98,10 @@ class Scorecard:
     def impossible(self) -> list[str]:
         """Sentences about values that no correct computation gives; empty if all is well."""
         found = []
-        for row in self.rows:
-            if row.metric == "kl" and row.value < -3 * row.stderr:
-                found.append(
-                    f"kl = {row.value:.4f} ± {row.stderr:.4f} is negative beyond its error"
-                )
-            tolerance = density.MASS_TOLERANCE + 3 * row.stderr
-            if row.metric == "mass" and abs(row.value - 1) > tolerance:
-                found.append(f"the density integrates to {row.value:.4f}, not to 1")
+        for (target, _), rows in itertools.groupby(self.rows, key=lambda r: (r.target, r.family)):
+            card = {r.metric: Estimate(r.value, r.stderr, r.provenance) for r in rows}
+            entropy = targets.get(target).entropy if target in targets.TARGETS else None
+            found += [why for _, why in laws.broken(card, entropy)]
         return found
 
     def __str__(self) -> str:
@@ -154,6 +151,7 @@ def score(
     samples = np.asarray(model.sample(key_for(seed, "samples"), n_samples))
     estimates: dict[str, Estimate] = {}
     grid, log_density = Grid.over(target.box, n_grid, density.MARGIN), None
+    log_q_test = None
     test = np.asarray(target.sample(key_for(seed, "test"), n_test))
     if isinstance(model, HasDensity):
         log_q = lambda points: np.asarray(batched(model.log_prob, jnp.asarray(points)))
@@ -165,8 +163,18 @@ def score(
             provenance = f"{provenance[:-1]}, mass={total.value:.4f})"
         log_p_test = np.asarray(batched(target.log_prob, jnp.asarray(test)))
         log_q_test = log_q(test)
-        estimates["kl"] = density.kl(log_p_test, log_q_test, provenance)
+        for compared in (
+            density.kl,
+            density.jensen_shannon,
+            density.total_variation,
+            density.hellinger,
+            density.bhattacharyya_exact,
+        ):
+            estimates[compared.__name__] = compared(log_p_test, log_q_test, provenance)
         estimates["nll"] = density.nll(log_q_test, provenance)
+        if target.smooth:
+            log_p_own = np.asarray(batched(target.log_prob, jnp.asarray(samples)))
+            estimates["reverse_kl"] = density.reverse_kl(log_p_own, log_q(samples), provenance)
         if total is not None:
             estimates["mass"] = total
     if isinstance(model, HasScore) and target.smooth:
@@ -176,7 +184,10 @@ def score(
     if isinstance(model, HasBound):
         key, k = key_for(seed, "bound"), BOUND_SAMPLES
         once = 1 if model.bound_tightens else k
-        estimates["nll_elbo"] = density.nll_elbo(_bounds(model, key, test, once))
+        elbo = _bounds(model, key, test, once)
+        estimates["nll_elbo"] = density.nll_elbo(elbo)
+        if log_q_test is not None:
+            estimates["bound_gap"] = density.bound_gap(elbo, log_q_test)
         if model.bound_tightens:
             estimates["nll_importance"] = density.nll_importance(_bounds(model, key, test, k), k)
     if log_density is not None:
@@ -234,6 +245,8 @@ def _judge_samples(
         "kde_log_likelihood": kde.kde_log_likelihood(samples, test),
         "kde_cv_log_likelihood": kde.kde_cv_log_likelihood(samples, test),
     }
+    if target.smooth:
+        estimates["log_true_density"] = density.log_true_density(log_p, target.entropy)
     if target.modes is not None:
         estimates["mode_weights"] = modes.mode_weights(samples, *target.modes)
     return _rows(estimates, target, family, seed)

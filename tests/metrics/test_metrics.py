@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import multivariate_normal, norm
 from sklearn.model_selection import GridSearchCV, LeaveOneOut
 from sklearn.neighbors import KernelDensity
 
 import toy
-from densitometer.metrics import density, kde, modes, overlap, support
+from densitometer.estimates import Estimate
+from densitometer.metrics import density, kde, laws, modes, overlap, support
 from densitometer.metrics.density import Grid
 
 BOX = ((-8.0, -8.0), (8.0, 8.0))
@@ -55,6 +57,116 @@ def test_kl_sees_a_constant_error_of_a_hundredth():
 
 def test_kl_of_a_model_that_excludes_a_true_point_is_infinite():
     assert density.kl(np.zeros(3), np.array([0, -np.inf, 0]), "exact").value == math.inf
+
+
+@pytest.fixture(scope="module")
+def shifted():
+    """log p and log q at points of p, for p = N(0, I) and q = N(m, I), and |m|."""
+    x, mean = np.random.default_rng(0).normal(size=(20_000, 2)), np.array([0.9, -1.2])
+    return normal([0, 0], 1, x), normal(mean, 1, x), np.linalg.norm(mean)
+
+
+def test_overlaps_of_two_gaussians(shifted):
+    log_p, log_q, shift = shifted
+    coefficient = density.bhattacharyya_exact(log_p, log_q, "exact")
+    assert abs(coefficient.value - math.exp(-(shift**2) / 8)) < 4 * coefficient.stderr
+    distance = density.hellinger(log_p, log_q, "exact")
+    assert distance.value == pytest.approx(math.sqrt(1 - coefficient.value))
+    assert abs(distance.value - math.sqrt(1 - math.exp(-(shift**2) / 8))) < 4 * distance.stderr
+    variation = density.total_variation(log_p, log_q, "exact")
+    assert abs(variation.value - (2 * norm.cdf(shift / 2) - 1)) < 4 * variation.stderr
+    # along the line between the means, the other direction is the same for both
+    t, step = np.linspace(-10, 12, 20_001, retstep=True)
+    p, q = norm.pdf(t), norm.pdf(t - shift)
+    divergence = density.jensen_shannon(log_p, log_q, "exact")
+    exact = jensenshannon(p, q) ** 2  # scipy's is the root, of normalised sums
+    assert abs(divergence.value - exact) < 4 * divergence.stderr
+    for got in (coefficient, variation, divergence):
+        assert 0 < got.stderr < 0.01
+    assert step < 0.01
+
+
+def test_the_error_of_the_hellinger_distance_is_that_of_repeats():
+    rng, got = np.random.default_rng(0), []
+    for _ in range(300):
+        x = rng.normal(size=(400, 2))
+        got.append(density.hellinger(normal([0, 0], 1, x), normal([0.5, 0], 1, x), "exact"))
+    scatter = np.std([e.value for e in got])
+    assert np.mean([e.stderr for e in got]) == pytest.approx(scatter, rel=0.25)
+
+
+def test_mass_beside_the_truth_is_counted():
+    """p uniform on [0, 1], q on [0, 2]: at points of p the ratio is ½, and nothing is random."""
+    log_p, log_q = np.zeros(100), np.full(100, -math.log(2))
+    assert density.total_variation(log_p, log_q, "exact").value == pytest.approx(0.5)
+    assert density.bhattacharyya_exact(log_p, log_q, "exact").value == pytest.approx(0.5**0.5)
+    exact = 0.5 * math.log(1 / 0.75) + 0.25 * math.log(0.5 / 0.75) + 0.25 * math.log(0.5 / 0.25)
+    assert density.jensen_shannon(log_p, log_q, "exact").value == pytest.approx(exact)
+
+
+@pytest.mark.parametrize(("log_ratio", "missed"), [(0.0, 0), (-np.inf, 1)])
+def test_overlaps_of_a_law_with_itself_and_with_one_beside_it(log_ratio, missed):
+    log_p = np.linspace(-3, 3, 50)
+    compare = lambda metric: metric(log_p, log_p + log_ratio, "exact").value
+    assert compare(density.total_variation) == missed
+    assert compare(density.hellinger) == missed
+    assert compare(density.bhattacharyya_exact) == pytest.approx(1 - missed, abs=1e-12)
+    assert compare(density.jensen_shannon) == pytest.approx(missed * math.log(2), abs=1e-12)
+
+
+def test_reverse_kl_and_true_density_are_taken_at_the_models_samples():
+    rng, sd, n = np.random.default_rng(0), 0.8, 20_000
+    x = sd * rng.normal(size=(n, 2))
+    log_p, log_q = normal([0, 0], 1, x), normal([0, 0], sd, x)
+    got = density.reverse_kl(log_p, log_q, "exact")
+    # KL(N(0, s² I) ‖ N(0, I)) = d (s²/2 − 1/2 − log s)
+    assert abs(got.value - 2 * (sd**2 / 2 - 0.5 - math.log(sd))) < 4 * got.stderr
+    entropy = Estimate(1 + math.log(2 * math.pi), 0.0, "exact")
+    # E_q log p + H(p) = d (1 − s²) / 2: samples that crowd are likelier than the truth's own
+    got = density.log_true_density(log_p, entropy)
+    assert abs(got.value - (1 - sd**2)) < 4 * got.stderr
+    assert got.value > 20 * got.stderr
+
+
+def test_the_gap_of_a_bound_is_paired():
+    rng = np.random.default_rng(0)
+    log_q = 10 * rng.normal(size=1000)
+    got = density.bound_gap(log_q - 0.3, log_q)
+    assert got.value == pytest.approx(0.3)
+    assert got.stderr < 1e-9
+    assert got.provenance == "bound"
+
+
+ENTROPY = Estimate(0.5, 0.01, "exact")
+
+
+@pytest.mark.parametrize(
+    ("metric", "fine", "wrong", "words"),
+    [
+        ("kl", -0.02, -0.04, "negative"),
+        ("reverse_kl", -0.02, -0.04, "negative"),
+        ("bound_gap", -0.02, -0.04, "negative"),
+        ("mass", 0.97, 0.96, "integrates to 0.96"),
+        ("total_variation", 1.02, 1.04, "outside 0 to 1"),
+        ("off_support", 0.0, -0.01, "outside 0 to 1"),
+        ("nll_elbo", 0.58, 0.54, "below the exact 0.6"),
+        ("kde_cv_log_likelihood", -0.46, -0.45, "above the truth's own mean, -0.5"),
+        ("nfe", 1e9, math.nan, "not finite"),
+    ],
+)
+def test_numbers_that_cannot_be_are_found(metric, fine, wrong, words):
+    card = {"nll": Estimate(0.6, 0.01, "exact")}
+    assert not list(laws.broken(card | {metric: Estimate(fine, 0.01, "exact")}, ENTROPY))
+    ((named, why),) = laws.broken(card | {metric: Estimate(wrong, 0.01, "exact")}, ENTROPY)
+    assert named == metric
+    assert words in why
+
+
+def test_a_bound_without_an_exact_value_is_held_against_the_entropy():
+    ((metric, why),) = laws.broken({"nll_elbo": Estimate(0.4, 0.01, "bound")}, ENTROPY)
+    assert metric == "nll_elbo"
+    assert "below the truth's entropy" in why
+    assert not list(laws.broken({"nll_elbo": Estimate(0.4, 0.01, "bound")}, None))
 
 
 def test_nll_is_kl_plus_entropy():

@@ -76,9 +76,14 @@ def test_between_the_baselines(plant):
 @pytest.mark.parametrize(
     ("family", "metric", "value", "words"),
     [
-        ("dsm", "kl", (-0.05, 0.004), "a KL divergence of −0.050 ± 0.004 is negative"),
+        ("dsm", "kl", (-0.05, 0.004), "kl is -0.0500 ± 0.0040, negative beyond its error"),
         ("dsm", "mass", (1.0132, 1e-4), "the density integrates to 1.0132, not to 1"),
-        ("vae", "nll_elbo", (0.2, 0.01), "nll_elbo, a bound, is 0.200 ± 0.010, below the exact"),
+        (
+            "vae",
+            "nll_elbo",
+            (0.2, 0.01),
+            "0.2000 ± 0.0100: a bound, and below the exact",
+        ),
         ("gan", "bhattacharyya", (1.2, 0.001), "outside 0 to 1"),
         ("gan", "off_support", (None, None), "off_support is not finite"),
     ],

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator
 from typing import Literal, TypeVar
 
-from densitometer.metrics.density import MASS_TOLERANCE
+from densitometer.metrics.laws import broken
 from densitometer.report.digits import listed, plus_minus
 from densitometer.report.results import CellFiles, Measure, Results, compare
 from densitometer.report.trends import trend
@@ -23,7 +23,7 @@ BASELINES = {"kde": "the cross-validated KDE", "gmm": "the Gaussian mixture"}
 BOUNDS = {"nll_elbo": "ELBO", "nll_importance": "importance-weighted bound"}
 """Upper bounds on `nll`, and how sentences call them."""
 
-LARGER_IS_BETTER = frozenset({"bhattacharyya"})
+LARGER_IS_BETTER = frozenset({"bhattacharyya", "bhattacharyya_exact"})
 
 LEAK = 0.005
 """Share of samples off the support, above the truth's own, from which a leak is worth a word."""
@@ -96,7 +96,7 @@ def impossible(results: Results) -> dict[tuple[str, str, str], str]:
     for target in results.targets:
         for family in (*REFERENCES, *results.families):
             for files in results.cells(target, family):
-                for metric, why in _broken_laws(results, files):
+                for metric, why in broken(files.scorecard, results.entropy(target)):
                     found[target, family, metric] = f"Impossible: {_where(results, files)}: {why}."
     return found
 
@@ -301,27 +301,6 @@ def _unfinished(results: Results) -> Iterator[Finding]:
         f"missing, {listed(named)}.",
         "caveat",
     )
-
-
-def _broken_laws(results: Results, files: CellFiles) -> Iterator[tuple[str, str]]:
-    """(metric, what is wrong) for each number of a cell that no correct program could print."""
-    card = files.scorecard
-    truth = results.cell(files.cell.target, "truth", files.cell.seed).scorecard
-    for metric, (value, stderr, _) in card.items():
-        shown = plus_minus(value, stderr)
-        if not math.isfinite(value):
-            yield metric, f"{metric} is not finite"
-        elif metric == "kl" and value < -3 * stderr:
-            yield metric, f"a KL divergence of {shown} is negative beyond its error"
-        elif metric == "mass" and abs(value - 1) > MASS_TOLERANCE + 3 * stderr:
-            yield metric, f"the density integrates to {value:.4f}, not to 1"
-        elif metric in BOUNDS:
-            floors = [c["nll"] for c in (card, truth) if "nll" in c]
-            for floor, floor_error, _ in floors:
-                if value < floor - 3 * math.hypot(stderr, floor_error):
-                    yield metric, f"{metric}, a bound, is {shown}, below the exact {floor:.4f}"
-        elif metric in ("bhattacharyya", "off_support") and not 0 <= value <= 1 + 1e-6:
-            yield metric, f"{metric} is {shown}, outside 0 to 1"
 
 
 def _verdicts(results: Results, target: str, measure: Measure, metric: str) -> str:

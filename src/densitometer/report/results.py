@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.errors import UsageError
+from densitometer.estimates import Estimate
 from densitometer.metrics import METRICS
 from densitometer.report import digits
 from densitometer.study.plan import Cell, Plan
@@ -74,11 +75,12 @@ class CellFiles:
         return "failed" if (self.folder / "error.txt").is_file() else "not run"
 
     @functools.cached_property
-    def scorecard(self) -> Mapping[str, tuple[float, float, str]]:
-        """Metric to (value, standard error, provenance); empty if the cell is not done."""
+    def scorecard(self) -> Mapping[str, Estimate]:
+        """The estimates by metric; empty if the cell is not done."""
         rows = self._json("scorecard.json", [])
         return {
-            r["metric"]: (_number(r["value"]), _number(r["stderr"]), r["provenance"]) for r in rows
+            r["metric"]: Estimate(_number(r["value"]), _number(r["stderr"]), r["provenance"])
+            for r in rows
         }
 
     @functools.cached_property
@@ -226,6 +228,12 @@ class Results:
         return any(
             c.log_density is not None or "kl" in c.scorecard for c in self.cells(None, family)
         )
+
+    def entropy(self, target: str) -> Estimate:
+        """H(p) of the target, nats."""
+        from densitometer import targets
+
+        return targets.get(target).entropy
 
     def box(self, target: str) -> Float[np.ndarray, "2 d"]:
         """The target's (lower, upper) corners."""
