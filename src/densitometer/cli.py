@@ -249,6 +249,7 @@ def _build_report(folder: Path, console: Any) -> None:
 def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     from rich.table import Table
 
+    from densitometer.report import digits, findings
     from densitometer.report.results import Results
     from densitometer.study.display import HEADLINE
     from densitometer.study.plan import REFERENCES
@@ -264,6 +265,20 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
         if table.row_count:
             console.print(f"\n{metric}: {METRICS.summary(metric)}", soft_wrap=True)
             console.print(table)
+    rankings = {target: findings.ranking(results, target, "kl") for target in plan.targets}
+    if any(rankings.values()):
+        console.print(
+            "\nranking by kl: who stands between two bars cannot be told apart from the first of "
+            "them; behind each name is how far it is from the best [95 % interval]",
+            soft_wrap=True,
+        )
+    for target, groups in rankings.items():
+        tell = lambda f, d: f"{f} {digits.interval(*d[:3])}" if d.value else f
+        told = [", ".join(tell(*entry) for entry in group) for group in groups]
+        if told:
+            console.print(f" {target}: {' | '.join(told)}", soft_wrap=True)
+    for sentence in findings.impossible(results).values():
+        console.print(sentence, style="bold red", soft_wrap=True)
     console.print()
 
 

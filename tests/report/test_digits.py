@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from densitometer.report.digits import listed, plus_minus, split
+from densitometer.report.digits import interval, listed, plus_minus, split
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_lists_are_english():
         "a and b",
         "a, b and c",
     ]
+
+
+def test_an_interval_has_the_digits_that_its_length_allows():
+    assert interval(0.01234, 0.00412, 0.02056) == "0.012 [0.004, 0.021]"
+    assert interval(-0.5, -1.5, 0.5) == "−0.5 [−1.5, 0.5]"
+    assert interval(0.2, 0.2, 0.2) == "0.2"
+    assert interval(math.inf, math.inf, math.inf) == "∞"

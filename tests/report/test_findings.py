@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import fabricated
 import numpy as np
 import pytest
 
@@ -199,3 +200,24 @@ def test_missing_cells_are_named(study):
     assert rows["dsm"][0].text == "failed"
     assert rows["vae"][1].text == "not run"
     assert rows["gan"][0].text == "no density"
+
+
+def test_a_ranking_groups_what_cannot_be_told_apart(tmp_path):
+    """Five seeds that move all families together: vae is surely behind dsm, kde is not told."""
+    folder = fabricated.fabricate(tmp_path / "study", seeds=range(5), names=("spiral",))
+    shift = (0.0, 0.03, -0.02, 0.05, 0.01)
+    wobble = (0.004, -0.006, 0.005, -0.004, 0.002)
+    for seed in range(5):
+        kl = {"dsm": 0.10, "kde": 0.10 + wobble[seed], "vae": 0.12 + wobble[seed] / 2, "gmm": -1.0}
+        for family, value in kl.items():
+            fabricated.rewrite(folder, "spiral", family, seed, kl=(value + shift[seed], 0.001))
+    results = Results.read(folder)
+    groups = findings.ranking(results, "spiral", "kl")
+    assert [[f for f, _ in group] for group in groups] == [["dsm", "kde"], ["vae"]]
+    behind = groups[1][0][1]
+    assert behind.value == pytest.approx(0.12 + np.mean(wobble) / 2 - 0.10)
+    assert 0 < behind.low < behind.value < behind.high
+    (block,) = tables.ranking(results, "kl").blocks
+    assert [str(row.entries[0]) for row in block.rows] == ["1", "1", "2"]
+    # half the spread of the wobble, by Student's t for five: ± 2.776 × 0.0025 / √5
+    assert str(block.rows[2].entries[2]) == "0.020 [0.017, 0.023]"

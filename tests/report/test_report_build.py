@@ -59,7 +59,7 @@ def test_the_notebook_was_run_and_kept_its_outputs(built):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     kinds = [kind for o in outputs for kind in o.get("data", {})]
     assert kinds.count("image/png") == 5
-    assert kinds.count("text/html") == 2 + 3  # two tables, and one a family
+    assert kinds.count("text/html") == 3 + 3  # three tables, and one a family
     text = json.dumps(notebook)
     assert "The closest density is dsm" in text
     assert str(built[0]) not in text

@@ -7,7 +7,7 @@ import pytest
 from densitometer import targets
 from densitometer.errors import UsageError
 from densitometer.metrics.density import MARGIN, Grid
-from densitometer.report.results import Measure, Results, compare
+from densitometer.report.results import Measure, Results, compare, difference
 
 
 def test_no_study_is_told_in_a_sentence(tmp_path, study):
@@ -35,7 +35,31 @@ def test_several_seeds_give_median_and_spread(tmp_path):
     assert measure.error == pytest.approx(np.std([0.08, 0.30, 0.09], ddof=1))
 
 
-def test_a_tie_is_a_difference_within_two_combined_errors():
+def test_several_seeds_are_compared_seed_by_seed():
+    """What both families owe to the data of a seed cancels; Student's t for three differences."""
+    seeds = lambda *values: Measure(0.1, 0.05, 0.05, 3, "exact", dict(enumerate(values)))
+    a, b = seeds(0.10, 0.30, 0.21), seeds(0.09, 0.28, 0.20)
+    got = difference(a, b)
+    half = 4.302653 * np.std([0.01, 0.02, 0.01], ddof=1) / np.sqrt(3)
+    assert got == pytest.approx((0.04 / 3, 0.04 / 3 - half, 0.04 / 3 + half, 3), rel=1e-5)
+    assert got.sign == 0
+    assert compare(a, seeds(0.09, 0.285, 0.195)) == 1
+    assert compare(seeds(0.09, 0.285, 0.195), a) == -1
+    assert compare(a, seeds(np.inf, 0.285, 0.195)) == 0
+
+
+def test_the_interval_of_a_difference_holds_the_truth_nineteen_times_in_twenty():
+    rng, hits, repeats = np.random.default_rng(0), 0, 2000
+    for _ in range(repeats):
+        common = rng.normal(size=5)
+        values = common + 0.1 * rng.normal(size=(2, 5)) + np.array([[0.05], [0.0]])
+        measures = [Measure(0.0, 1.0, 1.0, 5, "exact", dict(enumerate(v))) for v in values]
+        got = difference(*measures)
+        hits += got.low < 0.05 < got.high
+    assert hits / repeats == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / repeats))
+
+
+def test_a_tie_is_a_difference_whose_interval_holds_zero():
     number = lambda value, error: Measure(value, error, error, 1, "exact")
     assert compare(number(0.10, 0.003), number(0.109, 0.004)) == 0
     assert compare(number(0.10, 0.003), number(0.111, 0.004)) == -1

@@ -38,6 +38,15 @@ def plus_minus(value: float, error: float, *, scale: float = 1.0, unit: str = ""
     return (f"{text}{KEEP}±{KEEP}{spread}" if spread else text) + (KEEP + unit if unit else "")
 
 
+def interval(value: float, low: float, high: float) -> str:
+    """``0.012 [0.004, 0.020]``, with the digits that a fourth of the interval's length allows."""
+    text, error = split(value, (high - low) / 4)
+    if not error:
+        return text
+    places = len(error.partition(".")[2])
+    return f"{text} [{_signed(f'{low:.{places}f}')}, {_signed(f'{high:.{places}f}')}]"
+
+
 def count(n: int) -> str:
     """A whole number as people write it: 20,000."""
     return f"{n:,}"

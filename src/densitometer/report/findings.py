@@ -1,8 +1,8 @@
 """What the numbers say, in sentences, by rules.
 
 A rule looks at the results and yields findings; every number in a sentence is taken from a cell's
-files. "Better" and "worse" mean by more than two combined standard errors; anything less is a tie
-and is called one.
+files. "Better" and "worse" mean that the 95 % interval of the difference, paired by seed, does not
+hold 0; anything less is a tie and is called one.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from densitometer.metrics.laws import broken
 from densitometer.report.digits import listed, plus_minus
-from densitometer.report.results import CellFiles, Measure, Results, compare
+from densitometer.report.results import CellFiles, Difference, Measure, Results, compare, difference
 from densitometer.report.trends import trend
 from densitometer.study.plan import REFERENCES
 
@@ -87,6 +87,28 @@ def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
     ranked.sort(key=lambda pair: sign * pair[1].value)
     leader = ranked[0][1]
     return tuple(family for family, m in ranked if compare(m, leader) == 0)
+
+
+def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, Difference]]]:
+    """Families and baselines from best to worst, in groups, each behind the very best by so much.
+
+    The best of a group is told apart from those of the group before it; the others of a group
+    cannot be told apart from its best. A number that cannot be is not ranked.
+    """
+    flagged = impossible(results)
+    sign = -1 if metric in LARGER_IS_BETTER else 1
+    entered = [(b, results.measure(target, b, metric)) for b in BASELINES]
+    entered = [(b, m) for b, m in entered if m] + results.ranked(target, metric)
+    entered = [(f, m) for f, m in entered if (target, f, metric) not in flagged]
+    entered.sort(key=lambda pair: sign * pair[1].value)
+    groups: list[list[tuple[str, Difference]]] = []
+    leader: Measure | None = None
+    for family, measure in entered:
+        if leader is None or compare(measure, leader) != 0:
+            groups.append([])
+            leader = measure
+        groups[-1].append((family, difference(measure, entered[0][1])))
+    return groups
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,10 +12,12 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm as normal
+from scipy.stats import t as student_t
 
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
@@ -23,6 +25,9 @@ from densitometer.metrics import METRICS
 from densitometer.report import digits
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import read_plan
+
+CONFIDENCE = 0.975
+"""Quantile at either end of a 95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Measure:
     """The standard error of `value`, for comparisons."""
     seeds: int
     provenance: str
+    by_seed: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """The estimate of each seed."""
 
     @property
     def kind(self) -> str:
@@ -51,6 +58,21 @@ class Measure:
     def is_bound(self) -> bool:
         """Whether the number only bounds the metric: it must then be labelled wherever it goes."""
         return self.kind in ("bound", "importance")
+
+
+class Difference(NamedTuple):
+    """a − b of one metric on one target, with a 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+    """The seeds behind it; 1 where the error is that of the test samples alone."""
+
+    @property
+    def sign(self) -> int:
+        """That of a − b; 0 if the interval holds 0, that is, if the two cannot be told apart."""
+        return int(self.low > 0) - int(self.high < 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,21 +224,26 @@ class Results:
 
     def measure(self, target: str, family: str, metric: str) -> Measure | None:
         """A metric over seeds, or None where no cell has it."""
-        found = [c.scorecard[metric] for c in self.cells(target, family) if metric in c.scorecard]
+        found = {
+            c.cell.seed: c.scorecard[metric]
+            for c in self.cells(target, family)
+            if metric in c.scorecard
+        }
         if not found:
             return None
-        values, stderrs, provenances = zip(*found, strict=True)
+        values, stderrs, provenances = zip(*found.values(), strict=True)
+        by_seed = dict(zip(found, values, strict=True))
         if len(found) == 1:
-            return Measure(values[0], stderrs[0], stderrs[0], 1, provenances[0])
+            return Measure(values[0], stderrs[0], stderrs[0], 1, provenances[0], by_seed)
         median = statistics.median(values)
         if not all(map(math.isfinite, values)):
-            return Measure(median, math.nan, math.nan, len(found), provenances[0])
+            return Measure(median, math.nan, math.nan, len(found), provenances[0], by_seed)
         spread = statistics.stdev(values)
         # A median is this much noisier than a mean; never below what the test sample alone gives.
         stderr = (
             max(math.sqrt(math.pi / 2) * spread, _root_mean_square(stderrs)) / len(found) ** 0.5
         )
-        return Measure(median, spread, stderr, len(found), provenances[0])
+        return Measure(median, spread, stderr, len(found), provenances[0], by_seed)
 
     def ranked(self, target: str, metric: str) -> list[tuple[str, Measure]]:
         """The families that have a metric as an exact number, in the plan's order."""
@@ -250,17 +277,27 @@ class Results:
         return np.stack([lower - margin, upper + margin])
 
 
-def compare(a: Measure, b: Measure, errors: float = 2.0) -> int:
-    """The sign of a − b, or 0 for a tie: a difference within `errors` combined standard errors.
+def difference(a: Measure, b: Measure) -> Difference:
+    """a − b, paired by seed where both have several: a seed gives all families the same points.
 
-    Cells of one seed share their test points, so this errs on the side of calling a tie.
+    Paired, it is the mean over seeds and Student's interval for it. With one seed it is what the
+    standard errors of the two test samples allow; as these share their points, that errs on the
+    side of a tie.
     """
-    if a.value == b.value:
-        return 0
-    difference = a.value - b.value
-    if abs(difference) <= errors * math.hypot(_finite(a.stderr), _finite(b.stderr)):
-        return 0
-    return 1 if difference > 0 else -1
+    pairs = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed if seed in b.by_seed]
+    if len(pairs) > 1 and all(map(math.isfinite, pairs)):
+        value = statistics.fmean(pairs)
+        half = float(student_t.ppf(CONFIDENCE, len(pairs) - 1)) * statistics.stdev(pairs)
+        half /= math.sqrt(len(pairs))
+        return Difference(value, value - half, value + half, len(pairs))
+    value = 0.0 if a.value == b.value else a.value - b.value  # two infinities are a tie
+    half = float(normal.ppf(CONFIDENCE)) * math.hypot(_finite(a.stderr), _finite(b.stderr))
+    return Difference(value, value - half, value + half, 1)
+
+
+def compare(a: Measure, b: Measure) -> int:
+    """The sign of a − b, or 0 where the two cannot be told apart."""
+    return difference(a, b).sign
 
 
 def _finite(x: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
-from densitometer.report import digits, style
+from densitometer.report import digits, findings, style
 from densitometer.report.findings import best, impossible
 from densitometer.report.results import Measure, Results
 from densitometer.study.plan import REFERENCES
@@ -88,6 +88,29 @@ def headline(results: Results) -> Table:
     """
     blocks = [_block(results, h) for h in HEADLINES if h.metric in results.metrics]
     return Table((*results.targets, "how"), tuple(blocks))
+
+
+def ranking(results: Results, metric: str) -> Table:
+    """Families and baselines from best to worst, a block a target, in groups that are told apart.
+
+    The last column is the difference from the best with its 95 % interval, paired by seed.
+    """
+    blocks = []
+    for target in results.targets:
+        rows = []
+        for place, group in enumerate(findings.ranking(results, target, metric), start=1):
+            for family, behind in group:
+                measure = results.measure(target, family, metric)
+                assert measure is not None
+                entries = (
+                    Entry(str(place), faint=True),
+                    _number(measure),
+                    Entry(digits.interval(*behind[:3]) if rows else "–", faint=True),
+                )
+                rows.append(Row(family, entries))
+        if rows:
+            blocks.append(Block(target, tuple(rows)))
+    return Table(("group", metric, "behind the best"), tuple(blocks))
 
 
 def complete(results: Results, targets: Sequence[str] = ()) -> Table:

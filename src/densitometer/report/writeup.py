@@ -64,6 +64,8 @@ def content(results: Results) -> dict[str, Any]:
         "reading": reading(results),
         "headline": dataclasses.asdict(tables.headline(results)),
         "headline_caption": headline_caption(results),
+        "ranking": dataclasses.asdict(tables.ranking(results, "kl")),
+        "ranking_caption": ranking_caption(results),
         "findings": [
             {
                 "name": t,
@@ -131,19 +133,24 @@ def reading(results: Results) -> list[str]:
             f"What follows ± is the standard deviation over the {len(results.seeds)} seeds, and "
             "what precedes it their median."
         )
+        ties = (
+            "A seed gives all families the same points, so two of them are compared seed by seed: "
+            "a tie is a mean difference whose 95 % interval, by Student’s t over the seeds, holds "
+            "0."
+        )
     else:
         errors = (
             "With one seed, what follows ± is the standard error from the test sample alone: it "
             "does not tell how another seed would have ended."
         )
+        ties = "A tie is a difference whose 95 % interval, by the standard errors of both, holds 0."
     return [
         "KL is the mean of log p − log q over the test points, p the truth and q the model, in "
         "nats; it needs a model with a density. The Bhattacharyya coefficient, ∫ √(p q), compares "
         "the samples with the true density, both smoothed by the same narrow Gaussian, so a "
         "perfect model reaches the value of the truth row, not 1. Off the support lie samples "
         "where the true density is below the level that holds 99.9 % of its mass.",
-        f"{errors} Two numbers that differ by less than two combined standard errors are called a "
-        "tie.",
+        f"{errors} {ties}",
     ]
 
 
@@ -158,6 +165,15 @@ def headline_caption(results: Results) -> str:
     if findings.impossible(results):
         text += " Red with an exclamation mark: a number that cannot be."
     return text
+
+
+def ranking_caption(results: Results) -> str:
+    """The caption of the ranking."""
+    over = "over the seeds" if len(results.seeds) > 1 else "from the test samples of one seed"
+    return (
+        "Families and baselines by KL divergence, nats, with the difference from the best and its "
+        f"95 % interval {over}. Within a group none is told apart from the first."
+    )
 
 
 def facts(results: Results, family: str) -> str:
