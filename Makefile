@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs benchmark pictures clean
+.PHONY: help study test lint format docs benchmark floors metrics pictures clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,7 +17,7 @@ study: $(VENV)/.report ## run the study and write its report, into out/study
 	@$(BIN)/densitometer study $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	@$(BIN)/ruff check --quiet .
@@ -29,6 +29,12 @@ format: $(VENV)/.dev ## put the source into its style
 
 benchmark: $(VENV)/.report ## measure all families with many seeds (an hour) and write docs/results.md
 	@$(BIN)/python benchmarks/quality.py
+
+floors: $(VENV)/.report ## measure what true samples score (twenty minutes) and keep it in the package
+	@$(BIN)/python benchmarks/floors.py
+
+metrics: $(VENV)/.report ## measure the metrics themselves (half an hour) and write docs/metrics.md
+	@$(BIN)/python benchmarks/metrics.py
 
 pictures: study ## make the pictures of the documentation again
 	@cp out/study/figures/samples.png docs/samples.png
