@@ -12,7 +12,7 @@ from sklearn.neighbors import KernelDensity
 import toy
 from densitometer.estimates import Estimate
 from densitometer.metrics import density, kde, laws, modes, overlap, support
-from densitometer.metrics.density import Grid
+from densitometer.metrics.grids import Grid, GridLaw
 
 BOX = ((-8.0, -8.0), (8.0, 8.0))
 
@@ -227,10 +227,10 @@ def test_kde_is_scipys_default():
 
 
 def test_the_cross_validated_factor_is_scikit_learns():
-    samples = np.random.default_rng(0).standard_t(3, size=(150, 2))
+    samples = np.random.default_rng(0).standard_t(3, size=(100, 2))
     white = np.linalg.solve(np.linalg.cholesky(np.cov(samples.T)), samples.T).T
     search = GridSearchCV(
-        KernelDensity(), {"bandwidth": np.geomspace(0.1, 1, 60)}, cv=LeaveOneOut()
+        KernelDensity(), {"bandwidth": np.geomspace(0.15, 1, 35)}, cv=LeaveOneOut()
     )
     best = search.fit(white).best_params_["bandwidth"]
     assert kde.cross_validated_factor(samples) == pytest.approx(best, rel=0.05)
@@ -257,22 +257,50 @@ def test_a_collapsed_sample_scores_minus_infinity():
 @pytest.fixture(scope="module")
 def truth():
     grid = Grid.over(BOX, 200, 0.0)
-    return grid, normal([0, 0], 1, grid.points).reshape(200, 200)
+    return GridLaw.of(grid, normal([0, 0], 1, grid.points).reshape(200, 200))
+
+
+def test_a_law_on_a_grid_is_smoothed_seen_and_drawn(truth):
+    """Of N(0, I) and the kernel N(0, 0.1² I) everything is Gaussian."""
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    assert truth.sds == pytest.approx([1, 1], abs=1e-6)
+    assert truth.widths == pytest.approx([0.1, 0.1], abs=1e-6)
+    smoothed = np.exp(normal([0, 0], math.sqrt(1.01), truth.grid.points)).reshape(200, 200)
+    assert truth.smoothed == pytest.approx(smoothed, abs=1e-7)
+    # linear between midpoints 0.08 apart: off by at most 0.08²/8 of the curvature, 1/2π
+    seen = truth.at(x, smoothed) - np.exp(normal([0, 0], math.sqrt(1.01), x))
+    assert np.abs(seen).max() < 2 * 0.08**2 / 8 / (2 * math.pi)
+    field = np.exp(normal([0, 0], 1, truth.grid.points)).reshape(200, 200)
+    exact = np.exp(normal([0, 0], math.sqrt(1.01), x))
+    assert truth.seen_from(x, field) == pytest.approx(exact, abs=1e-7)
+    kde = np.exp(np.stack([normal(p, 0.1, truth.grid.points) for p in x[:5]])).mean(axis=0)
+    assert truth.smooth(x[:5]).ravel() == pytest.approx(kde, abs=1e-6)
+    draws = truth.draw(np.random.default_rng(0), 10_000)
+    assert draws.mean(axis=0) == pytest.approx([0, 0], abs=4 / 100)
+    assert draws.std(axis=0) == pytest.approx([1, 1], abs=4 / math.sqrt(2) / 100)
+    # nothing beyond the border but the border's own value
+    assert truth.at(np.array([[99.0, 0.04]]), smoothed) == pytest.approx(smoothed[100, -1])
+
+
+def test_the_error_of_bhattacharyya_is_the_scatter_of_repeats(truth):
+    rng = np.random.default_rng(0)
+    got = [overlap.bhattacharyya(rng.normal([1, 0], size=(1000, 2)), truth) for _ in range(60)]
+    scatter = np.std([e.value for e in got], ddof=1)
+    # the standard error of a standard deviation of 60 is 9 % of it
+    assert np.mean([e.stderr for e in got]) == pytest.approx(scatter, rel=4 * 0.092)
 
 
 def test_bhattacharyya_of_shifted_gaussians(truth):
     # Two N(·, s² I) that are m apart: exp(−|m|²/(8 s²)), with s² = 1 + 0.1² after smoothing.
     x = np.random.default_rng(0).normal([1.0, 0.0], size=(40_000, 2))
-    got = overlap.bhattacharyya(x, *truth)
+    got = overlap.bhattacharyya(x, truth)
     assert got.value == pytest.approx(math.exp(-1 / (8 * 1.01)), abs=4 * got.stderr + 0.003)
 
 
 def test_the_floor_of_bhattacharyya_falls_as_one_over_n(truth):
     rng = np.random.default_rng(0)
     gaps = [
-        np.mean(
-            [1 - overlap.bhattacharyya(rng.normal(size=(n, 2)), *truth).value for _ in range(4)]
-        )
+        np.mean([1 - overlap.bhattacharyya(rng.normal(size=(n, 2)), truth).value for _ in range(4)])
         for n in (1000, 4000)
     ]
     assert gaps[0] / gaps[1] == pytest.approx(4, rel=0.25)
@@ -284,7 +312,8 @@ def test_bhattacharyya_sees_a_dropped_mode():
     modes = 4 * np.array([[np.cos(a), np.sin(a)] for a in 2 * np.pi * np.arange(7) / 7])
     log_p = np.log(np.mean([np.exp(normal(m, 0.5, grid.points)) for m in modes], axis=0))
     draw = lambda k: modes[rng.integers(0, k, 2000)] + 0.5 * rng.normal(size=(2000, 2))
-    full, dropped = (overlap.bhattacharyya(draw(k), grid, log_p.reshape(200, 200)) for k in (7, 6))
+    truth = GridLaw.of(grid, log_p.reshape(200, 200), np.array([0.3, 0.3]))
+    full, dropped = (overlap.bhattacharyya(draw(k), truth) for k in (7, 6))
     # Without one of seven modes ∫√(pq) = √(6/7) of what it was.
     assert dropped.value / full.value == pytest.approx(math.sqrt(6 / 7), abs=0.01)
     assert full.value - dropped.value > 5 * math.hypot(full.stderr, dropped.stderr)
@@ -293,7 +322,7 @@ def test_bhattacharyya_sees_a_dropped_mode():
 @pytest.mark.parametrize(("temperature", "agrees"), [(1.0, True), (1.3, False), (0.7, False)])
 def test_self_bhattacharyya_finds_a_sampler_at_the_wrong_temperature(truth, temperature, agrees):
     x = np.random.default_rng(5).normal(size=(2000, 2)) * math.sqrt(temperature)
-    got = overlap.self_bhattacharyya(x, *truth, np.array([0.1, 0.1]))
+    got = overlap.self_bhattacharyya(x, truth)
     assert (abs(got.value) < 3 * got.stderr) == agrees
 
 

@@ -3,13 +3,11 @@
 import itertools
 import math
 
-import jax
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-import densitometer as dm
 from densitometer.metrics import two_sample
 
 ONES = np.ones(2)
@@ -266,7 +264,7 @@ def test_the_floor_of_a_perfect_sampler_falls_as_claimed(name, exponent):
     """Over a factor of 4 in n. Of statistics that scatter around their floor, the scatter falls."""
     few, many = (
         repeats(METRICS[name], skewed, skewed, n, {"w2": 12, "c2st": 40}.get(name, 60))
-        for n in (200, 800)
+        for n in ((100, 400) if name == "c2st" else (200, 800))
     )
     if name in ("sliced_w2", "w2"):
         falls = many[:, 0].mean() / few[:, 0].mean()
@@ -288,64 +286,3 @@ def test_draws_that_are_not_finite_are_far_away_and_raise_nothing(name, broken):
         assert half.value < {"precision": 0.55, "recall": good.value + 1e-9}[name]
     else:
         assert good.value < half.value < none.value
-
-
-# --- planted faults
-
-TARGET = dm.targets.get("gaussian_mixture")
-SD = math.sqrt(TARGET.radius**2 / 2 + TARGET.noise**2)
-N = 2000
-
-
-def truth(key):
-    return np.asarray(TARGET.sample(jax.random.key(key), N), np.float64)
-
-
-def planted(fault, key):
-    rng, x = np.random.default_rng(key), truth(key)
-    if fault == "shifted":  # by 5 % of a standard deviation
-        return x + np.array([0.05 * SD, 0])
-    if fault == "dropped":  # one mode of seven
-        centres = TARGET.modes[0]
-        nearest = lambda p: np.argmin(cdist(p, centres), axis=1)
-        return np.concatenate([p[nearest(p) > 0] for p in (x, truth(key + 10_000))])[:N]
-    if fault == "blurred":  # by 10 % of a standard deviation
-        return x + 0.1 * SD * rng.normal(size=x.shape)
-    assert fault == "leaked"  # 3 % anywhere in the box
-    stray = rng.random(N) < 0.03
-    return np.where(stray[:, None], rng.uniform(-2, 2, x.shape), x)
-
-
-SEES = {
-    "shifted": ("mmd2", "c2st"),
-    "dropped": ("mmd2", "energy_distance", "sliced_w2", "w2", "c2st", "recall"),
-    "blurred": ("mmd2", "c2st", "precision"),
-    "leaked": ("precision",),
-}
-"""Which metric finds which fault at n = 2000, nearly always."""
-
-
-@pytest.fixture(scope="module")
-def floors():
-    """What true samples score."""
-    return {
-        name: np.array([judge(name, truth(k), truth(100 + k)) for k in range(12)])
-        for name in METRICS
-    }
-
-
-def judge(name, x, y):
-    if name == "mmd2":
-        return two_sample.mmd2(x, y, np.array([SD, SD])).value
-    return METRICS[name](x, y).value
-
-
-@pytest.mark.parametrize("fault", SEES)
-def test_planted_faults_are_found(fault, floors):
-    """A value beyond those of true samples by more than two of their standard deviations."""
-    x, y = planted(fault, 1000), truth(2000)
-    for name in SEES[fault]:
-        worse = -1 if name in ("precision", "recall") else 1
-        floor = floors[name]
-        beyond = worse * (judge(name, x, y) - floor.mean()) / floor.std(ddof=1)
-        assert beyond > 2, name

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
+from densitometer.metrics.grids import Grid
 
 Array = np.ndarray
 
@@ -170,67 +170,6 @@ def _log_ratio(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Float[Ar
     """log q/p at points where p is positive; bounded, so that its exponential is a number."""
     ratio = np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64)
     return np.clip(ratio, -700.0, 700.0)
-
-
-class Grid(NamedTuple):
-    """Midpoints of the cells of a square grid, a row of them for each y: index [iy, ix]."""
-
-    x: Float[Array, " nx"]
-    y: Float[Array, " ny"]
-
-    @classmethod
-    def over(
-        cls, box: tuple[tuple[float, ...], tuple[float, ...]], n: int, margin: float
-    ) -> "Grid":
-        """n×n cells over a box widened on each side by `margin` times its side.
-
-        Raises:
-            ValueError: the box is not two-dimensional.
-        """
-        if len(box[0]) != 2:
-            raise ValueError("grids are for two-dimensional laws.")
-        axes = []
-        for low, high in zip(*box, strict=True):
-            pad = margin * (high - low)
-            cell = (high - low + 2 * pad) / n
-            axes.append(low - pad + cell * (np.arange(n) + 0.5))
-        return cls(*axes)
-
-    @property
-    def cell(self) -> float:
-        """The area of a cell."""
-        return float((self.x[1] - self.x[0]) * (self.y[1] - self.y[0]))
-
-    @property
-    def points(self) -> Float[Array, "n 2"]:
-        """The midpoints, row by row."""
-        x, y = np.meshgrid(self.x, self.y)
-        return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
-
-    def holds(self, points: Float[Array, "n 2"]) -> np.ndarray:
-        """Which points lie in one of the cells."""
-        inside = np.ones(len(points), bool)
-        for axis, p in zip(self, points.T, strict=True):
-            half = (axis[1] - axis[0]) / 2
-            inside &= (p >= axis[0] - half) & (p <= axis[-1] + half)
-        return inside
-
-    def around(self, cells: int) -> list["Grid"]:
-        """The eight grids of the same extent that surround this one, each of cells×cells."""
-        grids = []
-        for dx in (-1, 0, 1):
-            for dy in (-1, 0, 1):
-                if dx or dy:
-                    grids.append(
-                        Grid(*(_shifted(a, s, cells) for a, s in zip(self, (dx, dy), strict=True)))
-                    )
-        return grids
-
-
-def _shifted(axis: Float[Array, " n"], steps: int, cells: int) -> Float[Array, " m"]:
-    cell = axis[1] - axis[0]
-    width, low = cell * len(axis), axis[0] - cell / 2
-    return low + steps * width + width / cells * (np.arange(cells) + 0.5)
 
 
 def mass(

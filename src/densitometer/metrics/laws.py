@@ -18,6 +18,22 @@ BOUNDS = ("nll_elbo", "nll_importance")
 LIKELIHOODS = ("kde_log_likelihood", "kde_cv_log_likelihood")
 """Mean log-densities under a density made of samples: never above −H(p)."""
 
+LIKE_ENTROPY = ("nll", *BOUNDS)
+"""Of the truth they are H(p)."""
+
+PERFECT = {
+    "kl": 0.0,
+    "reverse_kl": 0.0,
+    "jensen_shannon": 0.0,
+    "total_variation": 0.0,
+    "hellinger": 0.0,
+    "bhattacharyya_exact": 1.0,
+    "fisher_divergence": 0.0,
+    "bound_gap": 0.0,
+    "self_bhattacharyya": 0.0,
+}
+"""What a density that is the truth scores at any points."""
+
 SHARES = ("bhattacharyya", "bhattacharyya_exact", "off_support", "total_variation")
 """Between 0 and 1."""
 
