@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer import cli, families, report
+from densitometer import cli, families, floors, report, targets
 from densitometer.checkpoint import load_model, save_model
 from densitometer.models import HasDensity
 from densitometer.study import runner
@@ -63,7 +63,9 @@ def test_fit_writes_a_cell(cell):
     assert header.startswith("step,train_loss,holdout_loss,holdout_kde_nll")
 
 
-def test_sample_then_score(cell, tmp_path, capsys):
+def test_sample_then_score(cell, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(floors, "REPEATS", 4)
     cards = []
     for path in (tmp_path / "new" / "x.npy", tmp_path / "new" / "x.csv"):
         assert cli.main(f"sample {cell} --n 200 --seed 5 --out {path}".split()) == 0
@@ -75,7 +77,14 @@ def test_sample_then_score(cell, tmp_path, capsys):
     assert samples.dtype == np.float32
     assert cards[0] == cards[1]
     columns = {"target", "family", "seed", "metric", "value", "stderr", "provenance"}
+    columns |= {"floor_low", "floor_high", "within_floor", "note"}
     assert all(set(row) == columns for row in cards[0])
+    # measured by several processes, kept, and the same as by one
+    alone = floors.measure(targets.get("gaussian_mixture"), 200, repeats=4)
+    for row in cards[0]:
+        if row["metric"] != "verdict":
+            ends = alone.metrics[row["metric"]][:3:2]
+            assert (row["floor_low"], row["floor_high"]) == pytest.approx(ends)
 
 
 def test_log_prob_is_that_of_the_model(tmp_path):

@@ -119,6 +119,7 @@ def _study(options: argparse.Namespace) -> int:
         )
         failures = run(store, console, workers=workers)
         if len(failures) < cells:
+            _measure_floors(plan, len(cores()))
             _print_headlines(folder, plan, console)
             console.print(f"Results  {folder / 'results.csv'}", soft_wrap=True)
             try:
@@ -145,7 +146,7 @@ def _fit(options: argparse.Namespace) -> int:
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
     check_folder(folder.parent)
     settle()
-    from densitometer import families
+    from densitometer import families, floors, targets
     from densitometer.scorecard import Scorecard
     from densitometer.study.cells import run_cell
 
@@ -154,7 +155,9 @@ def _fit(options: argparse.Namespace) -> int:
     with Display([cell], plan, _console(), workers=1) as display:
         files = run_cell(cell, lambda *at: display.show(Running(cell, *at)), plan=plan)
     write_folder(folder, files)
-    print(Scorecard.from_json(files["scorecard.json"].decode()))
+    rules = plan.protocol
+    truth = floors.known_floors(targets.get(cell.target), rules.n_samples, rules.n_test)
+    print(Scorecard.from_json(files["scorecard.json"].decode(), truth))
     print(f"Written to {folder}")
     return 0
 
@@ -197,16 +200,20 @@ def _log_prob(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from densitometer.files import read_points
-    from densitometer.study.executors import settle
+    from densitometer.study.executors import cores, settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
     settle()
-    from densitometer import targets
-    from densitometer.scorecard import score_samples
+    from densitometer import floors, targets
+    from densitometer.scorecard import check_samples, score_samples
 
-    card = score_samples(samples, targets.get(options.target))
-    print(card.to_json() if options.json else card)
+    target = targets.get(options.target)
+    samples = check_samples(samples, target)
+    with _measuring(target.name, len(samples)) as progress:
+        truth = floors.of(target, len(samples), workers=len(cores()), progress=progress)
+    card = score_samples(samples, target, floors=truth)
+    print(json.dumps(card.judged(), indent=1, allow_nan=False) if options.json else card)
     return 0
 
 
@@ -280,6 +287,34 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     for sentence in findings.impossible(results).values():
         console.print(sentence, style="bold red", soft_wrap=True)
     console.print()
+
+
+def _measure_floors(plan: Plan, workers: int) -> None:
+    """See to it that what the truth scores is known for every target."""
+    from densitometer import floors, targets
+
+    n, n_test = plan.protocol.n_samples, plan.protocol.n_test
+    for name in plan.targets:
+        with _measuring(name, n) as progress:
+            floors.of(targets.get(name), n, n_test, workers=workers, progress=progress)
+
+
+@contextlib.contextmanager
+def _measuring(target: str, n: int) -> Iterator[Callable[[int, int], None]]:
+    """Tells on the terminal how far the measuring of floors is; shows nothing if there is none."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = None
+
+        def progress(done: int, of: int) -> None:
+            nonlocal task
+            text = f"What {n} true samples of {target} score (once, then it is kept)"
+            task = bars.add_task(text, total=of) if task is None else task
+            bars.update(task, completed=done)
+
+        yield progress
 
 
 def _console() -> Any:

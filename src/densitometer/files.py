@@ -97,6 +97,12 @@ def check_folder(path: Path) -> Path:
     return path
 
 
+def cache_folder() -> Path:
+    """Where what can be computed again is kept between runs."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "densitometer"
+
+
 def write_points(path: Path, array: Any) -> None:
     """Write an array as ``.npy`` or ``.csv``, float32."""
     file, array = io.BytesIO(), np.asarray(array, np.float32)

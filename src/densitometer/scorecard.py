@@ -1,47 +1,24 @@
 """The numbers of one model against one target: which metrics apply, run, labelled."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from densitometer import targets
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
-from densitometer.metrics import METRICS, density, kde, laws, modes, overlap, support
-from densitometer.metrics.density import Grid
-from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
+from densitometer.floors import Floor, Floors, Verdict, known_floors
+from densitometer.judging import GRID, N_SAMPLES, N_TEST, judge, judge_samples
+from densitometer.metrics import laws
+from densitometer.models import Model
 from densitometer.points import check_points
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
-
-N_TEST = 10_000
-"""Fresh true points behind `kl` and every other mean over the truth."""
-
-N_SAMPLES = 2_000
-"""Model samples behind every metric on samples; as many true ones stand beside them."""
-
-N_SCORES = 2_000
-"""Fresh true points at which scores are compared."""
-
-N_DIAGNOSTICS = 500
-"""Draws behind what a model tells of its own sampler."""
-
-GRID = 128
-"""Cells a side of the grid for masses and maps of densities."""
-
-TRUTH_GRID = 400
-"""Cells a side of the finer grid on which the truth's density is smoothed."""
-
-BOUND_SAMPLES = 64
-"""k of the reported importance-weighted bound, or samples that steady a bound which k does not
-tighten."""
 
 
 class Row(NamedTuple):
@@ -65,6 +42,8 @@ class Scorecard:
     """
 
     rows: tuple[Row, ...]
+    floors: Floors | None = dataclasses.field(default=None, repr=False, compare=False)
+    """What the truth scores, where it is known."""
     samples: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
     log_density: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
@@ -88,35 +67,98 @@ class Scorecard:
         return json.dumps(rows, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> "Scorecard":
+    def from_json(cls, text: str, floors: Floors | None = None) -> "Scorecard":
         """The scorecard that `to_json` wrote; null becomes NaN."""
         entries: list[dict[str, Any]] = json.loads(text)
         for entry in entries:
             entry |= {k: math.nan for k, v in entry.items() if v is None}
-        return cls(tuple(Row(**entry) for entry in entries))
+        return cls(tuple(Row(**entry) for entry in entries), floors)
 
     def impossible(self) -> list[str]:
         """Sentences about values that no correct computation gives; empty if all is well."""
-        found = []
-        for (target, _), rows in itertools.groupby(self.rows, key=lambda r: (r.target, r.family)):
-            card = {r.metric: Estimate(r.value, r.stderr, r.provenance) for r in rows}
-            entropy = targets.get(target).entropy if target in targets.TARGETS else None
-            found += [why for _, why in laws.broken(card, entropy)]
-        return found
+        return [why for entropy, _, card in self._cards() for _, why in laws.broken(card, entropy)]
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """For each model whether its samples can be told from the truth; empty without floors."""
+        if self.floors is None:
+            return {}
+        return {family: self.floors.verdict(card) for _, family, card in self._cards()}
+
+    def judged(self) -> list[dict[str, Any]]:
+        """The rows as `to_json` has them, each with its floor and what that makes of it.
+
+        `floor_low` and `floor_high` are the central 95 % of what the truth scores, `within_floor`
+        tells whether the value lies there, `note` says it in words: all null, and the note empty,
+        where there is no floor. After a model's rows comes one named ``verdict``, whose value is
+        the worst excess over the floor of all metrics on samples in units of what chance allows.
+        """
+        entries = json.loads(self.to_json())
+        for row, entry in zip(self.rows, entries, strict=True):
+            floor = self._floor(row)
+            within = None if floor is None else floor.holds(row.value)
+            entry |= {
+                "floor_low": floor and _finite_or_none(floor.low),
+                "floor_high": floor and _finite_or_none(floor.high),
+                "within_floor": within,
+                "note": self._note(row, within),
+            }
+        for family, verdict in self.verdicts().items():
+            place = max(i for i, entry in enumerate(entries) if entry["family"] == family)
+            entries.insert(
+                place + 1,
+                entries[place]
+                | {
+                    "metric": "verdict",
+                    "value": _finite_or_none(verdict.excess),
+                    "stderr": None,
+                    "floor_low": 0.0,
+                    "floor_high": 1.0,
+                    "within_floor": verdict.fault is None,
+                    "note": verdict.sentence,
+                },
+            )
+        return entries
 
     def __str__(self) -> str:
         lines = []
+        verdicts = self.verdicts()
         for family, rows in itertools.groupby(self.rows, key=lambda row: row.family):
             rows = list(rows)
             lines += [f"{family} on {rows[0].target}, seed {rows[0].seed}", ""]
-            lines.append(f"{'metric':<24}{'value':>12}{'± stderr':>12}   provenance")
-            lines += [
-                f"{row.metric:<24}{row.value:>12.4f}{row.stderr:>12.4f}   {row.provenance}"
-                for row in rows
-            ]
+            head = f"{'metric':<24}{'value':>12}{'± stderr':>12}"
+            lines.append(f"{head}   {'the truth scores':<22}provenance")
+            for row in rows:
+                floor = self._floor(row)
+                truth = f"{floor.low:.4f} to {floor.high:.4f}" if floor else "–"
+                mark = " " if floor is None or floor.holds(row.value) else "!"
+                number = f"{row.metric:<24}{row.value:>12.4f}{row.stderr:>12.4f}"
+                lines.append(f"{number} {mark} {truth:<22}{row.provenance}")
             lines.append("")
+            if family in verdicts:
+                lines += [f"{family}: {verdicts[family].sentence}.", ""]
         lines += [f"IMPOSSIBLE: {sentence}" for sentence in self.impossible()]
         return "\n".join(lines).rstrip()
+
+    def _cards(self) -> Iterator[tuple[Estimate | None, str, dict[str, Estimate]]]:
+        """The truth's entropy, the name and the estimates of each model."""
+        for (target, family), rows in itertools.groupby(self.rows, lambda r: (r.target, r.family)):
+            card = {r.metric: Estimate(r.value, r.stderr, r.provenance) for r in rows}
+            yield _entropy(target), family, card
+
+    def _floor(self, row: Row) -> Floor | None:
+        entropy = _entropy(row.target)
+        if self.floors is None or entropy is None:
+            return None
+        return self.floors.floor(row.metric, Estimate(*row[-3:]), entropy)
+
+    def _note(self, row: Row, within: bool | None) -> str:
+        if within is None or self.floors is None:
+            return ""
+        if within:
+            return f"indistinguishable from the truth at n = {self.floors.n}"
+        if row.metric in self.floors.metrics:
+            return self.floors.describe(row.metric, row.value)
+        return "not what the truth scores at the same points"
 
 
 def score(
@@ -148,79 +190,49 @@ def score(
             f"the model's points have dimension {model.dim}, those of {target.name} {target.dim}; "
             "score a model of the same space."
         )
-    samples = np.asarray(model.sample(key_for(seed, "samples"), n_samples))
-    estimates: dict[str, Estimate] = {}
-    grid, log_density = Grid.over(target.box, n_grid, density.MARGIN), None
-    log_q_test = None
-    test = np.asarray(target.sample(key_for(seed, "test"), n_test))
-    if isinstance(model, HasDensity):
-        log_q = lambda points: np.asarray(batched(model.log_prob, jnp.asarray(points)))
-        log_density = log_q(grid.points).reshape(n_grid, n_grid)
-        provenance = model.density_provenance
-        total = None
-        if provenance != "exact":
-            total = density.mass(log_q, grid, log_density, provenance)
-            provenance = f"{provenance[:-1]}, mass={total.value:.4f})"
-        log_p_test = np.asarray(batched(target.log_prob, jnp.asarray(test)))
-        log_q_test = log_q(test)
-        for compared in (
-            density.kl,
-            density.jensen_shannon,
-            density.total_variation,
-            density.hellinger,
-            density.bhattacharyya_exact,
-        ):
-            estimates[compared.__name__] = compared(log_p_test, log_q_test, provenance)
-        estimates["nll"] = density.nll(log_q_test, provenance)
-        if target.smooth:
-            log_p_own = np.asarray(batched(target.log_prob, jnp.asarray(samples)))
-            estimates["reverse_kl"] = density.reverse_kl(log_p_own, log_q(samples), provenance)
-        if total is not None:
-            estimates["mass"] = total
-    if isinstance(model, HasScore) and target.smooth:
-        points = jnp.asarray(test[:N_SCORES])
-        score_p, score_q = (np.asarray(batched(law.score, points)) for law in (target, model))
-        estimates["fisher_divergence"] = density.fisher_divergence(score_p, score_q, "exact")
-    if isinstance(model, HasBound):
-        key, k = key_for(seed, "bound"), BOUND_SAMPLES
-        once = 1 if model.bound_tightens else k
-        elbo = _bounds(model, key, test, once)
-        estimates["nll_elbo"] = density.nll_elbo(elbo)
-        if log_q_test is not None:
-            estimates["bound_gap"] = density.bound_gap(elbo, log_q_test)
-        if model.bound_tightens:
-            estimates["nll_importance"] = density.nll_importance(_bounds(model, key, test, k), k)
-    if log_density is not None:
-        widths = overlap.BANDWIDTH * np.std(test, axis=0, dtype=np.float64)
-        estimates["self_bhattacharyya"] = overlap.self_bhattacharyya(
-            samples, grid, log_density, widths
-        )
-    if isinstance(model, HasDiagnostics):
-        told = model.diagnostics(key_for(seed, "diagnostics"), N_DIAGNOSTICS)
-        estimates |= {name: METRICS[name](np.asarray(v)) for name, v in told.items()}
-    rows = _rows(estimates, target, family, seed)
-    rows += _judge_samples(samples, target=target, seed=seed, family=family, n_test=n_test)
-    return Scorecard(rows, samples, log_density)
+    found = judge(model, target, seed, n_test=n_test, n_samples=n_samples, n_grid=n_grid)
+    return Scorecard(
+        _rows(found.estimates, target, family, seed),
+        known_floors(target, n_samples, n_test),
+        found.samples,
+        found.log_density,
+    )
 
 
 def score_samples(
-    samples: Any, target: Target, seed: int = 0, *, family: str = "samples", n_test: int = N_TEST
+    samples: Any,
+    target: Target,
+    seed: int = 0,
+    *,
+    family: str = "samples",
+    n_test: int = N_TEST,
+    floors: Floors | None = None,
 ) -> Scorecard:
     """The scorecard of samples made by anything: the metrics that need no density.
 
     Below them stand the rows of ``truth``: the same metrics of as many fresh true samples, which is
-    what a perfect sampler would score.
+    what a perfect sampler would score. `floors` are those that are known if not given; for a
+    verdict on samples of any number pass ``densitometer.floors.of(target, len(samples))``.
 
     Raises:
         UsageError: samples of the wrong shape, too few, with NaN or without spread.
     """
-    samples = _check_samples(samples, target)
+    samples = check_samples(samples, target)
     truth = np.asarray(target.sample(key_for(seed, "samples"), len(samples)))
-    judge = functools.partial(_judge_samples, target=target, seed=seed, n_test=n_test)
-    return Scorecard(judge(samples, family=family) + judge(truth, family="truth"), samples)
+    rows = [
+        _rows(judge_samples(points, target, seed, n_test=n_test), target, name, seed)
+        for name, points in ((family, samples), ("truth", truth))
+    ]
+    floors = floors or known_floors(target, len(samples), n_test)
+    return Scorecard(rows[0] + rows[1], floors, samples)
 
 
-def _check_samples(samples: Any, target: Target) -> np.ndarray:
+def check_samples(samples: Any, target: Target) -> np.ndarray:
+    """Samples that can be judged, float32.
+
+    Raises:
+        UsageError: the wrong shape, too few, with NaN or without spread.
+    """
     samples = check_points(samples, "samples", minimum=100)
     if samples.shape[1] != target.dim:
         raise UsageError(
@@ -233,39 +245,6 @@ def _check_samples(samples: Any, target: Target) -> np.ndarray:
     return samples
 
 
-def _judge_samples(
-    samples: np.ndarray, *, target: Target, seed: int, family: str, n_test: int
-) -> tuple[Row, ...]:
-    """The metrics that need nothing but samples."""
-    test = np.asarray(target.sample(key_for(seed, "test"), n_test))
-    log_p = np.asarray(batched(target.log_prob, jnp.asarray(samples)))
-    estimates = {
-        "bhattacharyya": overlap.bhattacharyya(samples, *_truth_grid(target)),
-        "off_support": support.off_support(log_p, target.hdr_log_density),
-        "kde_log_likelihood": kde.kde_log_likelihood(samples, test),
-        "kde_cv_log_likelihood": kde.kde_cv_log_likelihood(samples, test),
-    }
-    if target.smooth:
-        estimates["log_true_density"] = density.log_true_density(log_p, target.entropy)
-    if target.modes is not None:
-        estimates["mode_weights"] = modes.mode_weights(samples, *target.modes)
-    return _rows(estimates, target, family, seed)
-
-
-@functools.cache
-def _truth_grid(target: Target) -> tuple[Grid, np.ndarray]:
-    grid = Grid.over(target.box, TRUTH_GRID, 3 * density.MARGIN)
-    log_p = np.asarray(batched(target.log_prob, jnp.asarray(grid.points)))
-    return grid, log_p.reshape(TRUTH_GRID, TRUTH_GRID)
-
-
-def _bounds(model: HasBound, key: jax.Array, points: np.ndarray, k: int) -> np.ndarray:
-    keys = jax.random.split(key, len(points))
-    return np.asarray(
-        batched(lambda pair: model.log_prob_bound(pair[0], pair[1], k), (keys, jnp.asarray(points)))
-    )
-
-
 def _rows(
     estimates: dict[str, Estimate], target: Target, family: str, seed: int
 ) -> tuple[Row, ...]:
@@ -274,3 +253,7 @@ def _rows(
 
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _entropy(target: str) -> Estimate | None:
+    return targets.get(target).entropy if target in targets.TARGETS else None

@@ -47,6 +47,14 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{text} [{_signed(f'{low:.{places}f}')}, {_signed(f'{high:.{places}f}')}]"
 
 
+def span(low: float, high: float) -> str:
+    """``0.991 to 0.994``, with two digits of the difference."""
+    if not (math.isfinite(low) and math.isfinite(high)) or low == high:
+        return f"{low:.4g} to {high:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(high - low)))
+    return f"{_signed(f'{low:.{decimals}f}')} to {_signed(f'{high:.{decimals}f}')}"
+
+
 def count(n: int) -> str:
     """A whole number as people write it: 20,000."""
     return f"{n:,}"

@@ -8,11 +8,12 @@ hold 0; anything less is a tie and is called one.
 import dataclasses
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from typing import Literal, TypeVar
 
 from densitometer.metrics.laws import broken
-from densitometer.report.digits import listed, plus_minus
+from densitometer.report.digits import count, listed, plus_minus
 from densitometer.report.results import CellFiles, Difference, Measure, Results, compare, difference
 from densitometer.report.trends import trend
 from densitometer.study.plan import REFERENCES
@@ -206,6 +207,30 @@ def hold_out_trends(results: Results, target: str) -> Iterator[Finding]:
                 yield Finding(found[0].sentence(family) + often + ".")
 
 
+def told_from_truth(results: Results, target: str) -> Iterator[Finding]:
+    """Whose samples pass for true ones, and what gives the others away."""
+    floors = results.floors(target)
+    if floors is None:
+        return
+    pass_for_true, given_away = [], []
+    for family in results.families:
+        verdicts = [floors.verdict(c.scorecard) for c in results.cells(target, family) if c.done]
+        if not verdicts:
+            continue
+        (fault, often), *_ = Counter(v.fault for v in verdicts).most_common()
+        seeds = f" ({often} of {len(verdicts)} seeds)" if len(verdicts) > 1 else ""
+        if fault is None:
+            pass_for_true.append(f"{family}{seeds}")
+        else:
+            sentence = next(v.sentence for v in verdicts if v.fault == fault)
+            given_away.append(f"{family}: {sentence}{seeds}")
+    if pass_for_true:
+        who = listed(pass_for_true)
+        yield Finding(f"At n = {count(floors.n)} the samples of {who} pass for true ones.")
+    if given_away:
+        yield Finding(f"What gives samples away: {'; '.join(given_away)}.")
+
+
 def own_density(results: Results, target: str) -> Iterator[Finding]:
     """Whose samples do not follow its own density: below perfect ones by over three errors."""
     for family, m in results.ranked(target, "self_bhattacharyya"):
@@ -239,6 +264,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("Samples", nearest_samples),
     ("Samples", own_density),
     ("Support", leaks),
+    ("Faults", told_from_truth),
     ("Training", hold_out_trends),
 )
 """(topic, rule), in the order in which a report tells them."""

@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +25,9 @@ from densitometer.metrics import METRICS
 from densitometer.report import digits
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import read_plan
+
+if TYPE_CHECKING:
+    from densitometer.floors import Floor, Floors
 
 CONFIDENCE = 0.975
 """Quantile at either end of a 95 % interval."""
@@ -261,6 +264,27 @@ class Results:
         from densitometer import targets
 
         return targets.get(target).entropy
+
+    def floors(self, target: str) -> "Floors | None":
+        """What the truth scores at the study's sizes; None if it has not been measured."""
+        from densitometer import targets
+        from densitometer.floors import known_floors
+
+        rules = self.plan.protocol
+        if target not in self._floors:
+            law = targets.get(target)
+            self._floors[target] = known_floors(law, rules.n_samples, rules.n_test)
+        return self._floors[target]
+
+    def floor(self, target: str, metric: str, measure: Measure) -> "Floor | None":
+        """What the truth scores in place of a measure; None if there is no such thing."""
+        floors = self.floors(target)
+        estimate = Estimate(measure.value, measure.stderr, measure.provenance)
+        return floors and floors.floor(metric, estimate, self.entropy(target))
+
+    @functools.cached_property
+    def _floors(self) -> "dict[str, Floors | None]":
+        return {}
 
     def box(self, target: str) -> Float[np.ndarray, "2 d"]:
         """The target's (lower, upper) corners."""

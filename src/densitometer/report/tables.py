@@ -4,6 +4,7 @@ import dataclasses
 import html
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
@@ -11,6 +12,9 @@ from densitometer.report import digits, findings, style
 from densitometer.report.findings import best, impossible
 from densitometer.report.results import Measure, Results
 from densitometer.study.plan import REFERENCES
+
+if TYPE_CHECKING:
+    from densitometer.floors import Floor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +127,18 @@ def complete(results: Results, targets: Sequence[str] = ()) -> Table:
             measures = [results.measure(t, family, metric) for t in targets]
             if any(measures):
                 entries = [
-                    _number(m, alarm=(t, family, metric) in flagged, note=m.provenance)
+                    _number(
+                        m,
+                        alarm=(t, family, metric) in flagged,
+                        mark=_within(results, t, metric, m),
+                        note=m.provenance,
+                    )
                     if m
                     else Entry("–", faint=True)
                     for t, m in zip(targets, measures, strict=True)
                 ]
                 rows.append(Row(family, tuple(entries)))
+        rows += _floor_row(results, metric, targets)
         meaning = f": {METRICS.summary(metric).replace('`', '')}" if metric in METRICS else ""
         blocks.append(Block(metric + meaning, tuple(rows)))
     return Table(tuple(targets), tuple(blocks))
@@ -159,13 +169,41 @@ def _block(results: Results, kind: Headline) -> Block:
                 continue
             how[measure.kind] = None
             alarm = (target, family, kind.metric) in flagged
-            mark = "†" if any(c.diverged_at for c in results.cells(target, family)) else ""
+            mark = _within(results, target, kind.metric, measure)
+            mark += "†" if any(c.diverged_at for c in results.cells(target, family)) else ""
             entry = _number(measure, scale=kind.scale, alarm=alarm, mark=mark)
             entries.append(
                 dataclasses.replace(entry, strong=family in strong[target] and not alarm)
             )
         rows.append(Row(family, (*entries, Entry(digits.listed([*how]), faint=True))))
+    for row in _floor_row(results, kind.metric, results.targets, scale=kind.scale):
+        rows.append(Row(row.name, (*row.entries, Entry("truth", faint=True))))
     return Block(kind.title, tuple(rows))
+
+
+def _floor_row(
+    results: Results, metric: str, targets: Sequence[str], scale: float = 1.0
+) -> list[Row]:
+    """What the truth scores, below what the models score."""
+    entries = []
+    for target in targets:
+        measures = (results.measure(target, f, metric) for f in (*REFERENCES, *results.families))
+        measure = next((m for m in measures if m), None)
+        floor = measure and results.floor(target, metric, measure)
+        entries.append(Entry(_span(floor, scale) if floor else "–", faint=True))
+    return [Row("floor", tuple(entries))] if any(e.text != "–" for e in entries) else []
+
+
+def _span(floor: "Floor", scale: float) -> str:
+    """From low to high; the perfect value alone where the ends are a number's own error."""
+    if floor.low == floor.high or floor.perfect:
+        return digits.split(floor.median, math.nan, scale=scale)[0]
+    return digits.span(floor.low * scale, floor.high * scale)
+
+
+def _within(results: Results, target: str, metric: str, measure: Measure) -> str:
+    floor = results.floor(target, metric, measure)
+    return "*" if floor and floor.holds(measure.value) else ""
 
 
 def _number(

@@ -102,8 +102,8 @@ def content(results: Results) -> dict[str, Any]:
         "appendix_note": (
             "Values with "
             + ("their median and spread over seeds" if several else "their standard errors")
-            + ", and how each was obtained. All logarithms are natural, all densities in data "
-            "coordinates."
+            + f", and how each was obtained. {floor_note(results)} All logarithms are natural, all "
+            "densities in data coordinates."
         ),
         "complete": [
             dataclasses.asdict(tables.complete(results, targets))
@@ -158,13 +158,22 @@ def headline_caption(results: Results) -> str:
     """The caption of the headline table."""
     text = (
         "The three measures, for the references and for every family. Bold: the best family of a "
-        "target, and all that tie with it."
+        f"target, and all that tie with it. {floor_note(results)}"
     )
     if any(c.diverged_at is not None for c in results.cells()):
         text += " †: training diverged; the best state before that was measured."
     if findings.impossible(results):
         text += " Red with an exclamation mark: a number that cannot be."
     return text
+
+
+def floor_note(results: Results) -> str:
+    """What the rows of floors are, and the mark of what lies within."""
+    n = count(results.plan.protocol.n_samples)
+    return (
+        "Floor: what the truth scores, the central 95 % of as many of its own samples, or what "
+        f"its own density gets at any points. An asterisk: indistinguishable from the truth at n = {n}."
+    )
 
 
 def ranking_caption(results: Results) -> str:

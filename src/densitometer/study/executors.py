@@ -18,6 +18,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from densitometer.files import cache_folder
 from densitometer.study.plan import Cell
 
 TRIES = 3
@@ -121,10 +122,9 @@ def settle() -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {one_thread}".strip()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for name, value in {
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(caches / "densitometer" / "jax"),
+        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():

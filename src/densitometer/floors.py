@@ -1,0 +1,281 @@
+"""What a perfect model scores: how the values of fresh true samples scatter, metric by metric.
+
+A number on samples is judged against its floor, the central 95 % of what as many true samples
+score; a number on densities against the truth's own, which is known. Many numbers are judged at
+once, so the verdict on all of them allows each what chance does to the worst of them.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import multiprocessing
+import signal
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from densitometer import judging
+from densitometer.estimates import Estimate
+from densitometer.files import cache_folder, write_file
+from densitometer.metrics import faults, laws
+from densitometer.randomness import key_for
+from densitometer.targets.base import Target
+
+REPEATS = 200
+"""True samples behind a floor that is measured when it is needed."""
+
+FIRST_SEED = 2_000_000_000
+"""That of the first of them: no study has such seeds."""
+
+COVERAGE = 0.95
+"""Share of true samples whose value lies within a metric's floor."""
+
+JOINT_COVERAGE = 0.97
+"""Share of true samples that are found true by all metrics together.
+
+Above 95 %, since the quantiles of some hundred repeats are not those of the law."""
+
+ALIKE = 0.8
+"""Share of the best fault's certainty above which another is named beside it."""
+
+NORMAL = 1.96
+"""Standard errors to either end of a 95 % interval."""
+
+VERSION = 1
+"""Of what is measured: raised with every change of a metric that moves its floor."""
+
+
+class Floor(NamedTuple):
+    """The central 95 % of a metric's values for the truth, and their median."""
+
+    low: float
+    median: float
+    high: float
+    perfect: bool = False
+    """Whether the median is what the truth scores always, and the ends a number's own error."""
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is one that the truth might have got."""
+        return self.low <= value <= self.high
+
+    def excess(self, value: float) -> float:
+        """How far a value lies from the median, in units of the way to the floor's end.
+
+        Above 1 it is beyond the floor; NaN is infinitely far.
+        """
+        way = self.high - self.median if value > self.median else self.median - self.low
+        away = abs(value - self.median)
+        if math.isnan(value):
+            return math.inf
+        return away / way if way > 0 else 0.0 if away == 0 else math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Floors:
+    """The floors of one target at one size.
+
+    `joint` is the worst excess of all metrics together that chance brings about: a true sample
+    stays below it in 97 % of cases. That is a test of all of them at once which knows how they hang
+    together (Westfall & Young, 1993).
+    """
+
+    n: int
+    n_test: int
+    repeats: int
+    joint: float
+    metrics: Mapping[str, Floor]
+
+    def to_json(self) -> str:
+        """What `from_json` reads."""
+        metrics = {name: floor[:3] for name, floor in self.metrics.items()}
+        return json.dumps(dataclasses.asdict(self) | {"metrics": metrics}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Floors":
+        """The floors that `to_json` wrote."""
+        return cls._of(json.loads(text))
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> "Floors":
+        floors = {name: Floor(*ends) for name, ends in fields.pop("metrics").items()}
+        return cls(**fields, metrics=floors)
+
+    def floor(self, metric: str, estimate: Estimate, entropy: Estimate) -> Floor | None:
+        """The floor of a number, None if it is none that a truth could have.
+
+        Of what is computed from densities it is what the truth gets at the same points, with the
+        number's own error about it; of a mass, what a quadrature is allowed.
+        """
+        if metric in self.metrics:
+            return self.metrics[metric]
+        if metric == "mass":
+            return Floor(1 - laws.MASS_TOLERANCE, 1.0, 1 + laws.MASS_TOLERANCE, perfect=True)
+        perfect = entropy.value if metric in laws.LIKE_ENTROPY else laws.PERFECT.get(metric)
+        if perfect is None:
+            return None
+        half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
+        return Floor(perfect - half, perfect, perfect + half, perfect=True)
+
+    def verdict(self, card: Mapping[str, Estimate]) -> "Verdict":
+        """What all metrics on samples say together, and which fault fits best.
+
+        A fault is the more certain the more of its own errors it is away from the truth's median:
+        of the errors that true samples have, which is the score test, times of those that these
+        samples have, which is Wald's. Where the fault is a rare event the two are far apart: a
+        single stray point is much to the one, and nothing to the other.
+        """
+        excesses = {m: f.excess(card[m].value) for m, f in self.metrics.items() if m in card}
+        worst = max(excesses, key=lambda m: excesses[m])
+        excess = excesses[worst] / self.joint
+        if excess <= 1:
+            return Verdict(None, excess, f"indistinguishable from the truth at n = {self.n}")
+        certain = {
+            fault: excesses[fault] * abs(card[fault].value - floor.median) / card[fault].stderr
+            for fault, floor in self.metrics.items()
+            if excesses.get(fault, 0) > self.joint
+            and fault in faults.FAULTS
+            and faults.describe(fault, card[fault].value)
+        }
+        if not certain:
+            return Verdict(worst, excess, self.describe(worst, card[worst].value))
+        named = sorted(certain, key=lambda fault: -certain[fault])
+        alike = [fault for fault in named if certain[fault] > ALIKE * certain[named[0]]]
+        sentence = " or ".join(self.describe(fault, card[fault].value) for fault in alike)
+        return Verdict(named[0], excess, sentence)
+
+    def describe(self, metric: str, value: float) -> str:
+        """What a value beyond its floor means, in words."""
+        low, _, high, _ = self.metrics[metric]
+        if metric in faults.FAULTS and (words := faults.describe(metric, value)):
+            return words
+        side = "above" if value > high else "below"
+        return f"{metric} is {value:.4g}, {side} what the truth scores, {low:.4g} to {high:.4g}"
+
+
+class Verdict(NamedTuple):
+    """Whether samples can be told from the truth, and by what."""
+
+    fault: str | None
+    """The metric whose fault fits best; None if nothing stands out."""
+    excess: float
+    """The worst excess of all metrics in units of what chance allows: up to 1 the truth's."""
+    sentence: str
+
+
+def measure(
+    target: Target,
+    n: int,
+    n_test: int = judging.N_TEST,
+    *,
+    repeats: int = REPEATS,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Floors:
+    """The floors of `n` samples, from `repeats` fresh true ones.
+
+    Args:
+        target: the truth.
+        n: samples.
+        n_test: fresh true points for the metrics that need some.
+        repeats: true samples drawn and judged.
+        workers: processes that share the work; the numbers do not depend on them.
+        progress: told how many repeats are done.
+    """
+    one = functools.partial(perfect, target, n, n_test)
+    seeds = range(FIRST_SEED, FIRST_SEED + repeats)
+    cards = []
+    with contextlib.ExitStack() as stack:
+        values = map(one, seeds)
+        if workers > 1:
+            spawn = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, spawn, initializer=_heed_the_parent)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            values = pool.map(one, seeds, chunksize=5)
+        for card in values:
+            cards.append(card)
+            if progress is not None:
+                progress(len(cards), repeats)
+    return from_repeats(cards, n, n_test)
+
+
+def from_repeats(cards: list[dict[str, float]], n: int, n_test: int) -> Floors:
+    """The floors from the values of true samples, a dictionary by metric for each."""
+    ends = ((1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2)
+    metrics = {
+        name: Floor._make([*_quantiles([card[name] for card in cards], *ends), False])
+        for name in cards[0]
+    }
+    worst = [max(metrics[name].excess(value) for name, value in card.items()) for card in cards]
+    (joint,) = _quantiles(worst, JOINT_COVERAGE)
+    return Floors(n, n_test, len(cards), joint, metrics)
+
+
+def _quantiles(values: list[float], *shares: float) -> list[float]:
+    """The quantiles between which a further value lies with just those probabilities."""
+    return [float(q) for q in np.quantile(values, shares, method="weibull")]
+
+
+def of(
+    target: Target,
+    n: int,
+    n_test: int = judging.N_TEST,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Floors:
+    """The floors of `n` samples: those that are known, or measured now and kept for the next time.
+
+    Raises:
+        UsageError: there is no room to keep them.
+    """
+    known = known_floors(target, n, n_test)
+    if known is not None:
+        return known
+    floors = measure(target, n, n_test, repeats=REPEATS, workers=workers, progress=progress)
+    _kept(target, n, n_test).parent.mkdir(parents=True, exist_ok=True)
+    write_file(_kept(target, n, n_test), floors.to_json().encode())
+    return floors
+
+
+def known_floors(target: Target, n: int, n_test: int = judging.N_TEST) -> Floors | None:
+    """The floors that come with the package or have been kept; None if they must be measured."""
+    for fields in _packaged().get(repr(target), ()):
+        if (fields["n"], fields["n_test"]) == (n, n_test):
+            return Floors._of(dict(fields))
+    path = _kept(target, n, n_test)
+    try:
+        return Floors.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: as if it were not there
+        return None
+
+
+def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
+    """The values of one fresh true sample, by metric."""
+    samples = np.asarray(target.sample(key_for(seed, "samples"), n))
+    estimates = judging.judge_samples(samples, target, seed, n_test=n_test)
+    return {name: estimate.value for name, estimate in estimates.items()}
+
+
+def _heed_the_parent() -> None:
+    """An interrupt from the terminal reaches all processes; one of them answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@functools.cache
+def _packaged() -> dict[str, list[dict[str, Any]]]:
+    """Floors by the target's repr, of the sizes that studies use; made by `make floors`."""
+    file = resources.files("densitometer").joinpath("floors.json")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    return kept["floors"] if kept["version"] == VERSION else {}
+
+
+def _kept(target: Target, n: int, n_test: int) -> Path:
+    law = hashlib.sha256(f"{VERSION} {target!r}".encode()).hexdigest()[:16]
+    return cache_folder() / "floors" / f"{target.name}-{law}-{n}-{n_test}.json"

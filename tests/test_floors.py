@@ -1,0 +1,184 @@
+"""What the truth scores, and what planted faults score beside it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import densitometer as dm
+from densitometer import floors, judging
+from densitometer.estimates import Estimate
+from densitometer.floors import Floor, Floors
+from densitometer.scorecard import score_samples
+from densitometer.targets import TARGETS
+from planted import faults_of, planted
+
+N = 2000
+ENTROPY = Estimate(1.5, 0.0, "quadrature")
+
+
+def normal_floors(repeats=2000, metrics=("a", "b", "c"), seed=0):
+    rng = np.random.default_rng(seed)
+    cards = [dict(zip(metrics, row, strict=True)) for row in rng.normal(size=(repeats, 3)).tolist()]
+    return floors.from_repeats(cards, 100, 200)
+
+
+def card(**values):
+    return {name: Estimate(value, 1.0, "samples(n=100)") for name, value in values.items()}
+
+
+# --- the statistics
+
+
+def test_a_floor_is_the_central_95_percent():
+    found = normal_floors().metrics["a"]
+    # the standard error of a quantile is √(p (1 − p)/n) over the density there
+    error = np.sqrt(0.025 * 0.975 / 2000) / 0.0584
+    assert found.low == pytest.approx(-1.96, abs=4 * error)
+    assert found.high == pytest.approx(1.96, abs=4 * error)
+    assert found.holds(0.0)
+    assert not found.holds(2.5)
+    assert not found.holds(float("nan"))
+
+
+@pytest.mark.parametrize("repeats", [39, 79])
+def test_a_further_value_lies_within_with_just_that_probability(repeats):
+    """Whatever the number of repeats: of 40 exchangeable values the extremes are 1 in 20."""
+    inside = []
+    for seed in range(400):
+        draws = np.random.default_rng(seed).exponential(size=repeats + 1)
+        found = floors.from_repeats([{"a": v} for v in draws[:-1].tolist()], 1, 1)
+        inside.append(found.metrics["a"].holds(float(draws[-1])))
+    assert np.mean(inside) == pytest.approx(0.95, abs=4 * np.sqrt(0.05 * 0.95 / 400))
+
+
+def test_the_verdict_allows_for_the_number_of_metrics():
+    found = normal_floors()
+    rng = np.random.default_rng(1)
+    truths = [
+        found.verdict(card(**dict(zip("abc", row, strict=True))))
+        for row in rng.normal(size=(1000, 3)).tolist()
+    ]
+    share = np.mean([v.fault is None for v in truths])
+    assert share == pytest.approx(floors.JOINT_COVERAGE, abs=4 * np.sqrt(0.03 * 0.97 * 1.5 / 1000))
+    assert all((v.excess <= 1) == (v.fault is None) for v in truths)
+    bad = found.verdict(card(a=0.1, b=9.0, c=0.0))
+    assert bad.fault == "b"
+    assert "b is 9, above what the truth scores" in bad.sentence
+
+
+def test_a_metric_that_never_varies_is_exceeded_by_anything_else():
+    constant = Floor(0.0, 0.0, 0.0)
+    assert constant.excess(0.0) == 0
+    assert constant.excess(1e-9) == float("inf")
+    assert Floor(0.0, 1.0, 3.0).excess(2.0) == 0.5
+    assert Floor(0.0, 1.0, 3.0).excess(-1.0) == 2.0
+    assert Floor(0.0, 1.0, 3.0).excess(float("nan")) == float("inf")
+
+
+def test_of_densities_the_floor_is_the_truths_own_value():
+    found = normal_floors()
+    kl = found.floor("kl", Estimate(0.05, 0.01, "exact"), ENTROPY)
+    assert kl == (-0.0196, 0.0, 0.0196, True)
+    assert found.floor("nll", Estimate(1.6, 0.1, "exact"), ENTROPY).median == 1.5
+    assert found.floor("mass", Estimate(1.01, 0.1, "exact"), ENTROPY).holds(1.01) is False
+    assert found.floor("nfe", Estimate(99, 1, "exact"), ENTROPY) is None
+
+
+def test_json_keeps_everything():
+    found = normal_floors()
+    assert Floors.from_json(found.to_json()) == found
+
+
+# --- what comes with the package, and what is kept
+
+
+def test_every_target_has_floors_for_every_budget():
+    from densitometer.study.plan import PROTOCOLS
+
+    for name in TARGETS:
+        for rules in PROTOCOLS.values():
+            found = floors.known_floors(dm.targets.get(name), rules.n_samples, rules.n_test)
+            assert found is not None, f"{name}: run `make floors`"
+            assert found.repeats >= 400
+
+
+def test_other_sizes_and_laws_are_measured_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(floors, "REPEATS", 3)
+    law = dataclasses.replace(dm.targets.get("gaussian_mixture"), noise=0.2)
+    calls = []
+
+    def perfect(*args):
+        calls.append(args)
+        return {"a": float(args[-1] - floors.FIRST_SEED), "b": 1.0}
+
+    monkeypatch.setattr(floors, "perfect", perfect)
+    assert floors.known_floors(law, 100, 50) is None
+    told = []
+    first = floors.of(law, 100, 50, progress=lambda *at: told.append(at))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert floors.of(law, 100, 50) == first
+    assert len(calls) == 3
+    assert floors.known_floors(dm.targets.get("gaussian_mixture"), 100, 50) is None
+    (kept,) = (tmp_path / "densitometer" / "floors").iterdir()
+    for damaged in ("", "{}", '{"n": 1}', "[]"):
+        kept.write_text(damaged)
+        assert floors.known_floors(law, 100, 50) is None
+
+
+# --- planted faults
+
+
+NAMED = {
+    "truth": {None},
+    "shift": {"shift"},
+    "blur": {"blur"},
+    "leak": {"leak"},
+    "hot": {"temperature"},
+    "cold": {"temperature"},
+}
+CASES = [
+    (name, fault)
+    for name in ("spiral", "pinwheel", "checkerboard")
+    for fault in ("truth", *faults_of(dm.targets.get(name)))
+]
+
+
+@pytest.mark.parametrize(("name", "fault"), CASES)
+def test_the_verdict_names_a_planted_fault(name, fault):
+    target = dm.targets.get(name)
+    estimates = judging.judge_samples(
+        planted(target, fault, N, 1), target, 1, n_test=judging.N_TEST
+    )
+    verdict = floors.of(target, N).verdict(estimates)
+    assert verdict.fault in NAMED[fault], verdict.sentence
+
+
+@pytest.mark.parametrize("fault", ["truth", "shift", "blur", "leak", "hot", "dropped"])
+def test_the_verdict_names_a_planted_fault_among_modes(fault):
+    """Of narrow Gaussian modes heat is noise: either may be named, and both are."""
+    target = dm.targets.get("gaussian_mixture")
+    card = score_samples(planted(target, fault, N, 2), target, seed=2)
+    verdict = card.verdicts()["samples"]
+    if fault in ("blur", "hot"):
+        assert "blurred" in verdict.sentence
+        assert "too hot" in verdict.sentence
+    else:
+        assert verdict.fault == {"truth": None, "dropped": "mode_weights"}.get(fault, fault), (
+            verdict.sentence
+        )
+    last = [row for row in card.judged() if row["family"] == "samples"][-1]
+    assert last["metric"] == "verdict"
+    assert last["note"] == verdict.sentence
+    assert last["within_floor"] == (fault == "truth")
+    rows = {
+        row["metric"]: row for row in json.loads(json.dumps(card.judged()[: len(card.rows) // 2]))
+    }
+    for metric, row in rows.items():
+        assert row["floor_low"] <= row["floor_high"], metric
+        inside = row["floor_low"] <= row["value"] <= row["floor_high"]
+        assert row["within_floor"] == inside
+        assert ("indistinguishable" in row["note"]) == inside
+    assert f"samples: {verdict.sentence}." in str(card)
