@@ -256,7 +256,7 @@ def _build_report(folder: Path, console: Any) -> None:
 def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     from rich.table import Table
 
-    from densitometer.report import digits, findings
+    from densitometer.report import digits, findings, tables
     from densitometer.report.results import Results
     from densitometer.study.display import HEADLINE
     from densitometer.study.plan import REFERENCES
@@ -270,6 +270,8 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
                 texts = [f"{m.value:.3f} ± {m.error:.3f}" if m else "–" for m in measures]
                 table.add_row(family, *texts, end_section=family == list(plan.families)[-1])
         if table.row_count:
+            for row in tables.floor_row(results, metric, plan.targets):
+                table.add_row(row.name, *map(str, row.entries))
             console.print(f"\n{metric}: {METRICS.summary(metric)}", soft_wrap=True)
             console.print(table)
     rankings = {target: findings.ranking(results, target, "kl") for target in plan.targets}

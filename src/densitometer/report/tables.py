@@ -138,7 +138,7 @@ def complete(results: Results, targets: Sequence[str] = ()) -> Table:
                     for t, m in zip(targets, measures, strict=True)
                 ]
                 rows.append(Row(family, tuple(entries)))
-        rows += _floor_row(results, metric, targets)
+        rows += floor_row(results, metric, targets)
         meaning = f": {METRICS.summary(metric).replace('`', '')}" if metric in METRICS else ""
         blocks.append(Block(metric + meaning, tuple(rows)))
     return Table(tuple(targets), tuple(blocks))
@@ -176,12 +176,12 @@ def _block(results: Results, kind: Headline) -> Block:
                 dataclasses.replace(entry, strong=family in strong[target] and not alarm)
             )
         rows.append(Row(family, (*entries, Entry(digits.listed([*how]), faint=True))))
-    for row in _floor_row(results, kind.metric, results.targets, scale=kind.scale):
+    for row in floor_row(results, kind.metric, results.targets, scale=kind.scale):
         rows.append(Row(row.name, (*row.entries, Entry("truth", faint=True))))
     return Block(kind.title, tuple(rows))
 
 
-def _floor_row(
+def floor_row(
     results: Results, metric: str, targets: Sequence[str], scale: float = 1.0
 ) -> list[Row]:
     """What the truth scores, below what the models score."""

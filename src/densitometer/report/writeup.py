@@ -172,7 +172,8 @@ def floor_note(results: Results) -> str:
     n = count(results.plan.protocol.n_samples)
     return (
         "Floor: what the truth scores, the central 95 % of as many of its own samples, or what "
-        f"its own density gets at any points. An asterisk: indistinguishable from the truth at n = {n}."
+        "its own density gets at any points. An asterisk: indistinguishable from the truth at "
+        f"n = {n}."
     )
 
 
