@@ -1,0 +1,209 @@
+"""Measure the metrics themselves, and write `docs/metrics.png` and the tables of `docs/metrics.md`.
+
+Three things: whether fresh true samples lie within their floors as often as they should; what a
+perfect, an incomplete, a blurred and a leaking sampler score, against the number of samples; and
+from which number on each metric finds each planted fault. Half an hour on two cores:
+
+    make metrics
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from densitometer.study.executors import cores, settle
+
+FIRST_SEED = 1_500_000_000
+"""Neither a study's nor a floor's."""
+
+REPEATS = 200
+"""True samples a target for the calibration."""
+
+N = 2000
+"""Samples of the calibration."""
+
+TARGET = "gaussian_mixture"
+"""Whose faults are planted at every size."""
+
+SIZES = (125, 250, 500, 1000, 2000, 4000)
+
+TRUTHS = 40
+"""True samples a size: a value beyond all of them is found."""
+
+PLANTED = 10
+"""Faulty samples a size and fault; found in nine of them is found."""
+
+SHOWN = {
+    "kde_log_likelihood": "KDE log-likelihood,\ndefault bandwidth, nats",
+    "kde_cv_log_likelihood": "KDE log-likelihood,\ncross-validated, nats",
+    "log_true_density": "mean log p of the samples\nabove the truth's, nats",
+    "bhattacharyya": "smoothed Bhattacharyya\ncoefficient",
+    "mmd2": "MMD²",
+    "w2": "2-Wasserstein distance",
+    "off_support": "share off the support",
+    "mode_weights": "mode weights,\ntotal variation",
+}
+
+LINES = {
+    "truth": ("a perfect sampler", "#444444", "-"),
+    "dropped": ("one mode of seven dropped", "#cc3311", "--"),
+    "blur": ("blurred by 0.1 sd", "#0077bb", "-."),
+    "leak": ("3 % leaked", "#ee7733", ":"),
+}
+
+
+def scores(job: tuple[str, str, int, int]) -> dict[str, float]:
+    """The value of each metric for one sample: (target, fault, n, seed)."""
+    from densitometer import judging, targets
+    from planted import planted
+
+    name, fault, n, seed = job
+    target = targets.get(name)
+    found = judging.judge_samples(
+        planted(target, fault, n, seed), target, seed, n_test=judging.N_TEST
+    )
+    return {metric: estimate.value for metric, estimate in found.items()}
+
+
+def calibration(pool: ProcessPoolExecutor) -> list[str]:
+    """Shares of true samples within the floor, a line a metric, and those found true by all."""
+    from densitometer import floors, targets
+    from densitometer.estimates import Estimate
+
+    shares: dict[str, dict[str, float]] = defaultdict(dict)
+    passed: dict[str, float] = {}
+    for name in targets.TARGETS:
+        known = floors.of(targets.get(name), N)
+        jobs = [(name, "truth", N, FIRST_SEED + r) for r in range(REPEATS)]
+        cards = list(pool.map(scores, jobs, chunksize=5))
+        for metric, floor in known.metrics.items():
+            shares[metric][name] = float(np.mean([floor.holds(card[metric]) for card in cards]))
+        whole = [{m: Estimate(v, 1.0, "") for m, v in card.items()} for card in cards]
+        passed[name] = float(np.mean([known.verdict(card).fault is None for card in whole]))
+    shares["**verdict of all**"] = passed
+    lines = [f"| | {' | '.join(targets.TARGETS)} |", "|---|" + "---|" * len(targets.TARGETS)]
+    for metric, by_target in shares.items():
+        cells = [f"{100 * by_target[t]:.1f}" if t in by_target else "–" for t in targets.TARGETS]
+        lines.append(f"| {metric if '*' in metric else f'`{metric}`'} | {' | '.join(cells)} |")
+    return lines
+
+
+def ladder(pool: ProcessPoolExecutor) -> dict[tuple[str, int], list[dict[str, float]]]:
+    """The scores of true and of faulty samples of every size."""
+    from planted import FAULTS
+
+    found = {}
+    for n in SIZES:
+        for fault in ("truth", *FAULTS):
+            repeats = TRUTHS if fault == "truth" else PLANTED
+            jobs = [(TARGET, fault, n, FIRST_SEED + 10_000 + r) for r in range(repeats)]
+            found[fault, n] = list(pool.map(scores, jobs, chunksize=2))
+    return found
+
+
+def detection(found: dict[tuple[str, int], list[dict[str, float]]]) -> list[str]:
+    """From which size on each metric finds each fault, a line a metric."""
+    from planted import FAULTS
+
+    lines = [f"| | {' | '.join(FAULTS.values())} |", "|---|" + "---|" * len(FAULTS)]
+    for metric in found["truth", SIZES[0]][0]:
+        cells = []
+        for fault in FAULTS:
+            sees = []
+            for n in SIZES:
+                true = [card[metric] for card in found["truth", n]]
+                bad = [card[metric] for card in found[fault, n]]
+                beyond = [not min(true) <= value <= max(true) for value in bad]
+                sees.append(np.mean(beyond) >= 0.9)
+            blind = [i for i, seen in enumerate(sees) if not seen]
+            first = blind[-1] + 1 if blind else 0
+            cells.append("–" if first == len(SIZES) else f"{SIZES[first]}")
+        lines.append(f"| `{metric}` | {' | '.join(cells)} |")
+    return lines
+
+
+def draw(found: dict[tuple[str, int], list[dict[str, float]]], path: Path) -> None:
+    """The figure: a panel a metric, the band of true samples, a line a sampler."""
+    import matplotlib.pyplot as plt
+
+    from densitometer.report import style
+
+    with plt.rc_context(style.RC | {"font.size": 8}):
+        figure, axes = plt.subplots(2, 4, figsize=(9.5, 4.6), sharex=True)
+        for ax, (metric, title) in zip(axes.flat, SHOWN.items(), strict=True):
+            values = {f: [[c[metric] for c in found[f, n]] for n in SIZES] for f in LINES}
+            low, high = np.quantile(values["truth"], [0.025, 0.975], axis=1)
+            ax.fill_between(SIZES, low, high, color="#dddddd", lw=0)
+            for fault, (_, colour, dashes) in LINES.items():
+                medians = [np.median(v) for v in values[fault]]
+                ax.plot(SIZES, medians, color=colour, ls=dashes, lw=1.4)
+            if metric == "kde_log_likelihood":
+                from densitometer import targets
+
+                entropy = targets.get(TARGET).entropy.value
+                ax.axhline(-entropy, color="#444444", lw=0.6)
+                ax.set_ylim(top=-entropy + 0.3)
+                ax.annotate(
+                    "−H(p), the best there is",
+                    (SIZES[0], -entropy),
+                    (0, 3),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
+            if metric == "kde_cv_log_likelihood":
+                spread = np.quantile(np.concatenate(values["truth"] + values["blur"]), [0.0, 1.0])
+                ax.set_ylim(spread[0] - 0.3, spread[1] + 0.1)
+            ax.set_title(title, fontsize=8, loc="left")
+            ax.set_xscale("log")
+            ax.set_xticks(SIZES, [f"{n}" for n in SIZES], fontsize=7)
+            ax.minorticks_off()
+        for ax in axes[1]:
+            ax.set_xlabel("samples")
+        handles = [plt.Line2D([], [], color=c, ls=d, lw=1.4, label=w) for w, c, d in LINES.values()]
+        handles.append(plt.Rectangle((0, 0), 1, 1, color="#dddddd", label="95 % of true samples"))
+        figure.legend(handles=handles, ncols=5, frameon=False, loc="upper center", fontsize=8)
+        figure.tight_layout(rect=(0, 0, 1, 0.94))
+        figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Measure, then write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", type=Path, default=Path("docs/metrics.md"))
+    parser.add_argument("--keep", type=Path, default=Path("out/benchmark/metrics.json"))
+    parser.add_argument("--draw-only", action="store_true", help="from what has been kept")
+    options = parser.parse_args()
+    settle()
+    if not options.draw_only:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(len(cores()), spawn) as pool:
+            calibrated = calibration(pool)
+            found = ladder(pool)
+        kept = {
+            "calibration": calibrated,
+            "ladder": [[fault, n, cards] for (fault, n), cards in found.items()],
+        }
+        options.keep.parent.mkdir(parents=True, exist_ok=True)
+        options.keep.write_text(json.dumps(kept), encoding="utf-8")
+    kept = json.loads(options.keep.read_text(encoding="utf-8"))
+    found = {(fault, n): cards for fault, n, cards in kept["ladder"]}
+    for cards in found.values():
+        for card in cards:
+            assert all(math.isfinite(v) for v in card.values())
+    draw(found, options.page.with_suffix(".png"))
+    text = options.page.read_text(encoding="utf-8")
+    for mark, lines in (("calibration", kept["calibration"]), ("detection", detection(found))):
+        head, _, rest = text.partition(f"<!-- {mark} -->\n")
+        _, end, tail = rest.partition(f"<!-- end of {mark} -->")
+        text = head + f"<!-- {mark} -->\n\n" + "\n".join(lines) + "\n\n" + end + tail
+    options.page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
