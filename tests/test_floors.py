@@ -68,6 +68,15 @@ def test_the_verdict_allows_for_the_number_of_metrics():
     assert "b is 9, above what the truth scores" in bad.sentence
 
 
+@pytest.mark.parametrize("repeats", [4, 40])
+def test_rare_counts_leave_a_finite_threshold(repeats):
+    cards = [{"a": 0.0, "b": float(i)} for i in range(repeats)]
+    cards[-1]["a"] = 1.0
+    found = floors.from_repeats(cards, 1, 1)
+    assert np.isfinite(found.joint)
+    assert found.verdict(card(a=0.0, b=repeats / 2)).fault is None
+
+
 def test_a_metric_that_never_varies_is_exceeded_by_anything_else():
     constant = Floor(0.0, 0.0, 0.0)
     assert constant.excess(0.0) == 0
