@@ -307,13 +307,16 @@ def _measuring(target: str, n: int) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with contextlib.ExitStack() as stack:
+        bars = Progress(console=Console(stderr=True), transient=True)
         task = None
 
         def progress(done: int, of: int) -> None:
             nonlocal task
-            text = f"What {n} true samples of {target} score (once, then it is kept)"
-            task = bars.add_task(text, total=of) if task is None else task
+            if task is None:
+                stack.enter_context(bars)
+                text = f"What {n} true samples of {target} score (once, then it is kept)"
+                task = bars.add_task(text, total=of)
             bars.update(task, completed=done)
 
         yield progress
