@@ -53,7 +53,8 @@ def self_bhattacharyya(samples: Float[Array, "n 2"], model: GridLaw) -> Estimate
 
     perfect = [overlap(model.draw(rng, len(samples))) for _ in range(REPEATS)]
     value = overlap(np.asarray(samples)) - float(np.mean(perfect))
-    return Estimate(value, float(np.std(perfect, ddof=1)), f"samples(n={len(samples)})")
+    stderr = float(np.std(perfect, ddof=1)) * math.sqrt(1 + 1 / REPEATS)  # of one, and of the mean
+    return Estimate(value, stderr, f"samples(n={len(samples)})")
 
 
 def coefficient(p: Float[Array, "ny nx"], q: Float[Array, "ny nx"], grid: Grid) -> float:

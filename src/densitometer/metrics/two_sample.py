@@ -213,16 +213,20 @@ def _potentials(costs: Float[Array, "n n"], match: Array) -> tuple[Array, Array]
     """u and v with u_i + v_j ≤ cost_ij everywhere and equality where i is matched to j.
 
     v are the shortest paths of the graph that is left when what is matched costs nothing, by
-    Bellman and Ford's iteration.
+    Bellman and Ford's iteration: in float32, which is twice as fast, and from there in float64.
     """
     matched = np.take_along_axis(costs, match[:, None], 1)
-    extra, v = costs - matched, np.zeros(len(costs))
-    path = np.empty_like(extra)
-    for _ in range(len(costs)):
-        shorter = np.minimum(v, np.add(extra, v[match][:, None], out=path).min(axis=0))
-        if np.allclose(shorter, v, rtol=0, atol=1e-9 * float(matched.mean())):
-            break
-        v = shorter
+    scale = float(matched.mean()) or 1.0
+    v = np.zeros(len(costs))
+    for kind, tolerance in ((np.float32, 1e-5), (np.float64, 1e-9)):
+        extra, v = ((costs - matched) / scale).astype(kind), v.astype(kind)
+        path = np.empty_like(extra)
+        for _ in range(len(costs)):
+            shorter = np.minimum(v, np.add(extra, v[match][:, None], out=path).min(axis=0))
+            if np.allclose(shorter, v, rtol=0, atol=tolerance):
+                break
+            v = shorter
+    v = scale * v
     return matched[:, 0] - v[match], v
 
 
