@@ -28,25 +28,37 @@ def points():
     return jnp.asarray(np.random.default_rng(0).normal(size=(50, 2)), jnp.float32)
 
 
-@pytest.mark.parametrize(("t0", "t1", "steps"), [(0.0, 1.5, 10), (1.5, 0.0, None)])
-def test_an_affine_flow_is_the_matrix_exponential(points, t0, t1, steps):
-    flow = jax.vmap(lambda z: odes.flow(affine, z, t0, t1, steps=steps))(points)
+@pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.5), (1.5, 0.0)])
+def test_an_affine_flow_is_the_matrix_exponential(points, t0, t1):
+    flow = jax.vmap(lambda z: odes.flow(affine, z, t0, t1, steps=20))(points)
     np.testing.assert_allclose(flow.end, affine_solution(points, t1 - t0), atol=2e-4)
     np.testing.assert_allclose(flow.log_det, np.trace(A) * (t1 - t0), rtol=1e-5)
 
 
 def test_points_together_go_where_they_go_alone(points):
-    alone = jax.vmap(lambda z: odes.flow(affine, z, 1.5, 0.0))(points)
-    together = odes.flow_together(affine, points, 1.5, 0.0)
+    alone = jax.vmap(lambda z: odes.flow(affine, z, 1.5, 0.0, steps=40))(points)
+    together = odes.flow_together(affine, points, 1.5, 0.0, rtol=1e-5)
     np.testing.assert_allclose(together.end, alone.end, atol=1e-4)
     np.testing.assert_allclose(together.log_det, alone.log_det, atol=1e-5)
 
 
 def test_a_trajectory_passes_through_the_solution_at_each_time(points):
-    times = jnp.array([0.0, 0.3, 1.1, 1.5])
-    path, _ = odes.trajectory(affine, points[0], 0.0, 1.5, times)
-    exact = np.concatenate([affine_solution(points[:1], float(t)) for t in times])
-    np.testing.assert_allclose(path, exact, atol=2e-4)
+    path = odes.trajectory(affine, points[0], 0.0, 1.5, frames=4, steps=20)
+    exact = [affine_solution(points[:1], t) for t in (0.0, 0.5, 1.0, 1.5)]
+    np.testing.assert_allclose(path, np.concatenate(exact), atol=2e-4)
+
+
+def test_halving_the_steps_divides_the_error_by_32():
+    """Fifth order, of the end and of the log-determinant: dz/dt = 9 J z + 5 cos(8t) z."""
+    swirl = lambda z, t: 9 * jnp.stack([-z[1], z[0]]) + 5 * jnp.cos(8 * t) * z
+    grown = 5 * np.sin(8) / 8
+    exact = np.exp(grown) * np.array([np.cos(9), np.sin(9)])
+    errors = []
+    for steps in (5, 10):
+        got = odes.flow(swirl, jnp.array([1.0, 0.0]), 0.0, 1.0, steps=steps)
+        errors.append([np.linalg.norm(got.end - exact), abs(got.log_det - 2 * grown)])
+    orders = np.log2(np.divide(*errors))
+    assert np.all((orders > 4.5) & (orders < 7)), orders
 
 
 def curved(z, t):
@@ -66,38 +78,42 @@ def test_the_divergence_is_the_trace_of_the_jacobian():
 def test_log_det_is_that_of_the_jacobian_of_the_whole_flow():
     z, h = jnp.array([0.3, -0.8]), 0.02
     around = z[None] + jnp.array([[0.0, 0.0], [h, 0.0], [-h, 0.0], [0.0, h], [0.0, -h]])
-    flow = jax.vmap(lambda z: odes.flow(curved, z, 0.0, 1.0))(around)
+    flow = jax.vmap(lambda z: odes.flow(curved, z, 0.0, 1.0, steps=40))(around)
     end = np.asarray(flow.end, np.float64)
     jacobian = np.stack([end[1] - end[2], end[3] - end[4]], axis=1) / (2 * h)
     assert float(flow.log_det[0]) == pytest.approx(np.linalg.slogdet(jacobian)[1], abs=2e-3)
 
 
 def test_there_and_back_is_nowhere(points):
-    there = odes.flow_together(curved, 0.5 * points, 0.0, 1.0)
-    back = odes.flow_together(curved, there.end, 1.0, 0.0)
+    there = odes.flow_together(curved, 0.5 * points, 0.0, 1.0, rtol=1e-5)
+    back = odes.flow_together(curved, there.end, 1.0, 0.0, rtol=1e-5)
     np.testing.assert_allclose(back.end, 0.5 * points, atol=2e-4)
     np.testing.assert_allclose(back.log_det, -there.log_det, atol=2e-4)
 
 
-def test_a_smaller_tolerance_costs_more_and_errs_less(points):
+def test_a_smaller_tolerance_errs_less(points):
     spin = lambda z, t: 9 * jnp.stack([-z[1], z[0]])  # z(1) is z(0) turned by 9
     exact = np.asarray(points) @ scipy.linalg.expm(9 * np.array([[0, 1], [-1, 0]]))
     loose, tight = (odes.flow_together(spin, points, 0.0, 1.0, rtol=r) for r in (1e-3, 1e-5))
-    assert loose.evaluations < tight.evaluations
     error = lambda flow: np.max(np.abs(flow.end - exact))
     assert error(tight) < 1e-3 < error(loose) < 0.1
 
 
 def test_evaluations_are_counted():
-    assert odes.flow(curved, jnp.ones(2), 0.0, 0.1, steps=10).evaluations == 61
-    assert odes.trajectory(curved, jnp.ones(2), 0.0, 0.1, steps=10)[1] == 61
+    seen = []
+
+    def looked(z, t):
+        jax.debug.callback(lambda _: seen.append(1), t)
+        return curved(z, t)
+
+    odes.trajectory(looked, jnp.ones(2), 0.0, 0.1, frames=2, steps=10)
+    jax.effects_barrier()
+    assert len(seen) == odes.evaluations(10) == 61
 
 
 def test_a_solver_that_gives_up_gives_nan():
     explode = lambda z, t: z**2  # z(t) = 1 / (1/z(0) − t)
     z = jnp.array([4.0, 1.0])
-    flow = odes.flow(explode, z, 0.0, 1.0)
+    flow = odes.flow_together(explode, z[None], 0.0, 1.0, rtol=1e-5)
     assert np.isnan(flow.end).all()
-    assert np.isnan(flow.log_det)
-    assert np.isnan(odes.trajectory(explode, z, 0.0, 1.0)[0]).all()
-    assert np.isnan(odes.flow_together(explode, z[None], 0.0, 1.0).end).all()
+    assert np.isnan(flow.log_det).all()

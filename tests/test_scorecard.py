@@ -21,7 +21,7 @@ class Changed(HasDensity):
     truth: Truth
     offset: float = 0.0
     stretch: float = 1.0
-    density_provenance = "ode(rtol=1e-05)"
+    density_provenance = "ode(step=0.4)"
 
     def _sample(self, key):
         return self.truth._sample(key) * self.stretch
@@ -58,7 +58,7 @@ def test_a_perfect_model_scores_as_the_truth(perfect):
 def test_every_row_says_where_it_comes_from(perfect):
     assert {row.metric for row in perfect.rows} <= set(dm.metrics.METRICS)
     by_metric = {row.metric: row.provenance for row in perfect.rows}
-    assert by_metric["kl"].startswith("ode(rtol=1e-05, mass=1.0000")
+    assert by_metric["kl"].startswith("ode(step=0.4, mass=1.0000")
     assert by_metric["bhattacharyya"] == "samples(n=2000)"
     assert by_metric["kde_log_likelihood"].startswith("kde(h=")
     assert all(row.stderr >= 0 for row in perfect.rows)

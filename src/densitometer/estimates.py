@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Estimate(NamedTuple):
     """A value, its standard error (same unit) and how it was obtained.
 
-    ``provenance`` is one of ``exact``, ``quadrature(mass=…)``, ``ode(rtol=…, mass=…)``,
+    ``provenance`` is one of ``exact``, ``quadrature(mass=…)``, ``ode(step=…, mass=…)``,
     ``importance(k=…)``, ``bound``, ``kde(h=…, n=…)`` and ``samples(n=…)``. A bound or a KDE
     estimate never stands beside an exact value without this label.
     """

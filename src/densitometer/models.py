@@ -100,7 +100,7 @@ class HasDensity(Model):
     """A model with a normalised log-density."""
 
     density_provenance: ClassVar[str]
-    """How the density is computed, e.g. ``ode(rtol=1e-05)``; the mass is added when measured."""
+    """How the density is computed, e.g. ``ode(step=0.4)``; the mass is added when measured."""
 
     @abc.abstractmethod
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:

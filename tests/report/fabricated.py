@@ -124,7 +124,7 @@ def metrics(index: int, family: str, entropy: float, rng: np.random.Generator, s
         kl = 0.0 if family == "truth" else KL[family][index] + wobble(0.006)
         error = 0.0 if family == "truth" else 0.004 + 0.02 * kl
         how = {
-            "dsm": "ode(rtol=1e-05, mass=1.0000)",
+            "dsm": "ode(step=0.4, mass=1.0000)",
             "vae": "quadrature(nodes=480x480, mass=1.0000)",
         }
         how = how.get(family, "exact")

@@ -70,7 +70,7 @@ def test_a_tie_is_a_difference_whose_interval_holds_zero():
 def test_bounds_are_labelled():
     assert Measure(1.0, 0.1, 0.1, 1, "bound").is_bound
     assert Measure(1.0, 0.1, 0.1, 1, "importance(k=64)").is_bound
-    assert not Measure(1.0, 0.1, 0.1, 1, "ode(rtol=1e-05, mass=1.0000)").is_bound
+    assert not Measure(1.0, 0.1, 0.1, 1, "ode(step=0.4, mass=1.0000)").is_bound
 
 
 def test_the_picture_is_where_the_density_was_computed(finished_study):

@@ -46,8 +46,13 @@ from densitometer.optim import Optimiser, adam, average, descend
 LOSS_RTOL = 1e-3
 """Tolerance of the curves: the mean of log q is then within 1e-3 nats."""
 
-SAMPLE_RTOL = 1e-4
-"""Tolerance of samples: each is then within 0.002 of its place (rms, standardised units)."""
+ODE_STEP = 0.27
+"""Length of the clock's ticks (at most) in which a density is solved: 13 steps by default, with
+which a trained model's log-densities are off by 4e-4 nats (rms), their mean by 5e-5."""
+
+SAMPLE_STEP = 0.5
+"""The same for samples: 8 steps, and each is within 0.001 of its place (rms, standardised
+units)."""
 
 
 class Velocity(eqx.Module):
@@ -93,30 +98,36 @@ class FlowModel(HasDensity, HasPath, HasDiagnostics):
 
     standardiser: Standardiser
     velocity: Velocity
+    sigma_min: float = eqx.field(static=True)
 
-    density_provenance: ClassVar[str] = f"ode(rtol={odes.RTOL:.0e})"
+    density_provenance: ClassVar[str] = f"ode(step={ODE_STEP})"
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         return self._path(key, frames=2)[-1]
 
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
-        return self._solve(key, jnp.linspace(0.0, 1.0, frames))[0]
+        start = jax.random.normal(key, (self.dim,))
+        last, steps = self._ticks(SAMPLE_STEP)
+        return odes.trajectory(self._by_clock, start, 0.0, last, frames=frames, steps=steps)
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        flow = odes.flow(self.velocity, z, 1.0, 0.0)
+        last, steps = self._ticks(ODE_STEP)
+        flow = odes.flow(self._by_clock, z, last, 0.0, steps=steps)
         return log_normal(flow.end) + flow.log_det
 
-    @eqx.filter_jit
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> dict[str, Float[Array, " n"]]:
-        """``nfe``: how often the network was evaluated for each of n samples."""
-        return {"nfe": jax.vmap(lambda k: self._solve(k)[1])(jax.random.split(key, n))}
+        """``nfe``: how often the network is evaluated for each of n samples."""
+        return {"nfe": jnp.full(n, float(odes.evaluations(self._ticks(SAMPLE_STEP)[1])))}
 
-    def _solve(
-        self, key: Key[Scalar, ""], times: Float[Array, " frames"] | None = None
-    ) -> tuple[Float[Array, "frames d"], Float[Array, ""]]:
-        """From noise to sample, and the evaluations that it took."""
-        start = jax.random.normal(key, (self.dim,))
-        return odes.trajectory(self.velocity, start, 0.0, 1.0, times, rtol=SAMPLE_RTOL)
+    def _by_clock(self, z: Float[Array, " d"], s: Float[Array, ""]) -> Float[Array, " d"]:
+        """dz/ds = v(z, t) dt/ds, in whose time s = −log n the field is equally smooth all along."""
+        a, n = 1 - self.sigma_min, jnp.exp(-s)
+        return self.velocity(z, (1 - n) / a) * (n / a)
+
+    def _ticks(self, length: float) -> tuple[float, int]:
+        """S, where the clock ends, and in how many steps."""
+        last = -math.log(self.sigma_min)
+        return last, math.ceil(last / length)
 
 
 def negative_log_likelihood(
@@ -200,7 +211,7 @@ class CNF(Family):
     def model(self, state: CNFState) -> FlowModel:
         """The law of z(1)."""
         dim = state.averaged.mlp.biases[-1].shape[0]
-        return FlowModel(Standardiser.identity(dim), state.averaged)
+        return FlowModel(Standardiser.identity(dim), state.averaged, self.sigma_min)
 
     def _match(self, key: Key[Scalar, ""], state: CNFState, batch: Any) -> tuple[CNFState, Info]:
         loss, gradient = jax.value_and_grad(self._matching_loss)(state.network, key, batch)

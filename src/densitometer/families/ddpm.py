@@ -55,12 +55,14 @@ from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standar
 from densitometer.nets import Dropout, FeatureMLP, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
 
-ODE_STEP = 0.32
-"""Length in log σ of the steps (at most) of the probability-flow ODE behind a density: 24 steps by
-default, with which a trained model's log-densities are off by 1e-4 nats (rms)."""
+ODE_STEP = 0.45
+"""Length in log σ of the steps (at most) of the probability-flow ODE behind a density: 17 steps by
+default, with which a trained model's log-densities are off by 5e-4 nats (rms), their mean by 5e-5.
+"""
 
 SAMPLE_STEP = 0.7
-"""The same for sampling, where a coarser solution does: 11 steps, of 6 evaluations each."""
+"""The same for sampling: 11 steps, and each sample within 0.001 of its place (rms, standardised
+units)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,10 +197,9 @@ class DDPMModel(HasDensity, HasBound, HasScore, HasPath):
         start = jax.random.normal(start_key, (self.dim,))
         if self.sampler == "flow":
             high, low = math.log(self.schedule.sigmas[-1]), math.log(self.schedule.sigmas[0])
-            times = jnp.linspace(high, low, frames)
             steps = math.ceil((high - low) / SAMPLE_STEP)
             velocity = self.predictor.velocity
-            states, _ = odes.trajectory(velocity, start, high, low, times, steps=steps)
+            states = odes.trajectory(velocity, start, high, low, frames=frames, steps=steps)
             return states.at[-1].divide(math.cos(self.schedule.angles[0]))
         angles = self.schedule.angles[self.schedule.walk(max(self.sample_steps, frames - 1))]
         walk = ancestral if self.sampler == "ancestral" else ddim

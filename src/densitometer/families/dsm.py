@@ -42,13 +42,14 @@ from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardis
 from densitometer.nets import Dropout, FeatureMLP, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
 
-ODE_STEP = 0.32
+ODE_STEP = 0.4
 """Length in log σ of the probability-flow ODE's steps (at most). Its velocity is equally smooth at
-all noise levels, so a trained model's log-densities are off by 5e-5 nats (rms) with steps of this
-length, 16 by default, and adapting them costs twice the time for the same error."""
+all noise levels, so a trained model's log-densities are off by 5e-4 nats (rms), their mean by 5e-5,
+with steps of this length, 13 by default."""
 
 SAMPLE_STEP = 0.7
-"""The same for sampling, where a coarser solution does: 8 steps, of 6 evaluations each."""
+"""The same for sampling: 8 steps, and each sample within 0.001 of its place (rms, standardised
+units)."""
 
 LANGEVIN_LEVELS, LANGEVIN_STEPS = 60, 20
 """Noise levels of annealed Langevin dynamics, and steps at each."""
@@ -128,12 +129,12 @@ class DiffusionModel(HasDensity, HasScore, HasPath):
             return path[jnp.linspace(0, levels - 1, frames).astype(int)]
         times = jnp.linspace(self.log_sigma_max, self.log_sigma_min, frames)
         start = jax.random.normal(key, (self.dim,))
-        u, _ = odes.trajectory(
+        u = odes.trajectory(
             self.denoiser.velocity,
             start,
             self.log_sigma_max,
             self.log_sigma_min,
-            times,
+            frames=frames,
             steps=self._steps(SAMPLE_STEP),
         )
         return u / jnp.cos(jnp.arctan(jnp.exp(times)))[:, None]
