@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from densitometer.study.plan import Cell
-from densitometer.study.runner import run
+from densitometer.study.runner import in_order, run
 from densitometer.study.store import opened
 
 PROGRAM = Path(fake_cells.__file__)
@@ -35,6 +35,18 @@ def test_results_have_every_cell_in_the_order_of_the_plan(tmp_path):
         for metric in ("kl", "nll")
     ]
     assert not (tmp_path / "workers.log").exists()
+
+
+def test_no_two_workers_begin_with_the_same_family():
+    cells = fake_cells.plan().cells()
+    work = {"gan": 3, "dsm": 2}
+    order = in_order(cells, lambda cell: work.get(cell.family, 0))
+    families = len({cell.family for cell in cells})
+    assert len({cell.family for cell in order[:families]}) == families
+    assert [cell.family for cell in order[:2]] == ["gan", "dsm"]
+    rest = [work.get(cell.family, 0) for cell in order[families:]]
+    assert rest == sorted(rest, reverse=True)
+    assert sorted(order) == sorted(cells)
 
 
 def test_a_finished_study_runs_nothing_again(tmp_path):

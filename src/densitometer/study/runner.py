@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterable
 
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from densitometer.study.store import Store
 def run(
     store: Store, console: Console, *, workers: int, work: Work | None = None
 ) -> dict[Cell, str]:
-    """Run the cells that `store` lacks, longest first, and write `results.csv`.
+    """Run the cells that `store` lacks and write `results.csv`.
 
     Interrupted anywhere, by anything, and run again, it ends with the same `results.csv`.
 
@@ -31,7 +32,7 @@ def run(
         from densitometer.study.cells import run_cell
 
         work = functools.partial(run_cell, plan=store.plan)
-    missing = sorted(store.missing(), key=store.plan.work, reverse=True)
+    missing = in_order(store.missing(), store.plan.work)
     done = len(store.plan.cells()) - len(missing)
     failures: dict[Cell, str] = {}
     log = store.folder / "workers.log"
@@ -51,3 +52,16 @@ def run(
     if log.exists() and log.stat().st_size == 0:
         log.unlink()
     return failures
+
+
+def in_order(cells: Iterable[Cell], work: Callable[[Cell], int]) -> list[Cell]:
+    """The order to start cells in: one of each family, then the rest, each the longest first.
+
+    The first cell of a family compiles what the others find compiled, so no two workers are to
+    begin with the same family.
+    """
+    longest = sorted(cells, key=work, reverse=True)
+    first: dict[str, Cell] = {}
+    for cell in longest:
+        first.setdefault(cell.family, cell)
+    return [*first.values(), *(cell for cell in longest if cell not in first.values())]
