@@ -4,9 +4,14 @@ Only `build` imports Matplotlib and Typst, which come with ``pip install 'densit
 """
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from densitometer.errors import UsageError
+
+if TYPE_CHECKING:
+    from densitometer.report.results import Results
 
 __all__ = ["build"]
 
@@ -33,16 +38,25 @@ def build(folder: Path | str) -> list[Path]:
             f"a report needs {', '.join(missing)}; get it with pip install 'densitometer[report]'."
         )
     from densitometer.files import write_file
-    from densitometer.report import figures, notebook, writeup
+    from densitometer.report import notebook
     from densitometer.report.results import Results
 
     results = Results.read(folder)
+    with ThreadPoolExecutor(1) as aside:  # a notebook runs in a process of its own
+        run = aside.submit(notebook.executed, results)
+        files = _drawn(results)
+        files["notebook.ipynb"] = run.result()
+    for name, content in files.items():
+        write_file(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _drawn(results: "Results") -> dict[str, bytes]:
+    from densitometer.report import figures, writeup
+
     drawn = {name: draw(results) for name, draw in figures.ALL.items()}
     vectors = {name: figures.render(figure, "pdf") for name, figure in drawn.items()}
     files = {f"figures/{name}.pdf": content for name, content in vectors.items()}
     files |= {f"figures/{name}.png": figures.render(f, "png") for name, f in drawn.items()}
     files["report.pdf"] = writeup.pdf(results, vectors)
-    files["notebook.ipynb"] = notebook.executed(results)
-    for name, content in files.items():
-        write_file(folder / name, content)
-    return [folder / name for name in files]
+    return files
