@@ -111,7 +111,7 @@ def test_curves_csv_keeps_every_digit(data):
 
 
 def test_budgets_scale_steps(data):
-    assert training.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 80
+    assert training.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 75
     assert training.at_budget(toy.MeanFamily(steps=8000), "standard").steps == 8000
     assert training.at_budget(toy.MeanFamily(steps=8000), "long").steps == 32000
     with pytest.raises(dm.UsageError, match="no budget 'huge'"):

@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from densitometer.randomness import key_for
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 
-EVALUATIONS = 40
+EVALUATIONS = 25
 """How often a fit stops to look at the hold-out set: the points of its curves."""
 
 CURVE_SAMPLES = 1000
@@ -57,6 +58,9 @@ class Fit:
     """The step whose state was kept: the minimum of the hold-out curve that the family names."""
     diverged_at: int | None
     """The step at whose evaluation a loss or parameter was not finite, or None."""
+    seconds: dict[str, float] = dataclasses.field(compare=False)
+    """What the steps took (``train``) and what looking at the curves took (``evaluate``), each with
+    the compilation of its program where there was none yet."""
 
     def curves_csv(self) -> str:
         """The curves as CSV text; floats survive the round trip exactly."""
@@ -113,13 +117,19 @@ def fit(
     chunk = family.steps // EVALUATIONS
     best, best_value, selected, diverged = state, math.inf, 0, None
     rows: list[dict[str, float | int]] = []
+    seconds = {"train": 0.0, "evaluate": 0.0}
     for start in range(0, family.steps, chunk):
-        state, info = _advance(family, chunk, key, state, jnp.asarray(start), data)
+        began = time.perf_counter()
+        advanced = _advance(family, chunk, key, state, jnp.asarray(start), data)
+        state, info = jax.block_until_ready(advanced)
+        stepped = time.perf_counter()
         looked = _evaluate(family, key, state, data, kept_out, blurred, bandwidth)
         row = {"step": start + chunk}
         row |= {name: float(looked[name]) for name in CURVES}
         row |= {f"step_{name}": float(value) for name, value in info.items()}
         rows.append(row)
+        seconds["train"] += stepped - began
+        seconds["evaluate"] += time.perf_counter() - stepped
         if progress is not None:
             progress(start + chunk, family.steps, row["holdout_loss"])
         if not _finite(state, row):
@@ -130,7 +140,7 @@ def fit(
     model = dataclasses.replace(family.model(best), standardiser=standardiser)
     curves = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     curves["step"] = curves["step"].astype(int)
-    return Fit(family, model, best, curves, selected, diverged)
+    return Fit(family, model, best, curves, selected, diverged, seconds)
 
 
 def at_budget(family: Family, budget: str) -> Family:

@@ -7,6 +7,7 @@ process on any machine; only the store writes to the study's folder.
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,7 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
 
     All of them but ``timing.json`` are functions of the plan and the cell, byte for byte.
     """
+    timing: dict[str, float] = {"began": time.time(), "worker": os.getpid()}
     started = time.perf_counter()
     protocol, target = plan.protocol, targets.get(cell.target)
     train = target.sample(key_for(cell.seed, "train"), protocol.n_train)
@@ -52,6 +54,7 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
         )
         model = fitted.model
         files |= _fit_files(fitted, cell, plan)
+        timing |= fitted.seconds
     else:
         report("fitting", 0, 0, math.nan)
         model = _reference(cell.family, target, train)
@@ -70,7 +73,7 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
     files |= {"scorecard.json": card.to_json().encode(), "samples.npy": _npy(card.samples)}
     if card.log_density is not None:
         files["log_density.npy"] = _npy(card.log_density)
-    timing = {"fit": trained - started, "score": time.perf_counter() - trained}
+    timing |= {"fit": trained - started, "score": time.perf_counter() - trained}
     return files | {"timing.json": _json(timing)}
 
 
