@@ -51,7 +51,7 @@ ALIKE = 0.8
 NORMAL = 1.96
 """Standard errors to either end of a 95 % interval."""
 
-VERSION = 1
+VERSION = 2
 """Of what is measured: raised with every change of a metric that moves its floor."""
 
 
