@@ -22,7 +22,7 @@ from densitometer.study.executors import cores, settle
 FIRST_SEED = 1_500_000_000
 """Neither a study's nor a floor's."""
 
-REPEATS = 200
+REPEATS = 400
 """True samples a target for the calibration."""
 
 N = 2000

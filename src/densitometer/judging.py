@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +161,8 @@ def on_grid(target: Target) -> GridLaw:
 
 def _bounds(model: HasBound, key: jax.Array, points: np.ndarray, k: int) -> np.ndarray:
     keys = jax.random.split(key, len(points))
-    return np.asarray(
-        batched(lambda pair: model.log_prob_bound(pair[0], pair[1], k), (keys, jnp.asarray(points)))
-    )
+    return np.asarray(batched(eqx.Partial(_bound, model, k), (keys, jnp.asarray(points))))
+
+
+def _bound(model: HasBound, k: int, pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return model.log_prob_bound(*pair, k)

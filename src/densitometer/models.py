@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.errors import UsageError
@@ -184,11 +185,20 @@ class HasPath(Model):
         return jnp.swapaxes(self.standardiser.inverse(paths), 0, 1)
 
 
-@eqx.filter_jit
 def batched(function: Callable[[Any], Float[Array, "..."]], points: Any) -> Float[Array, "n ..."]:
-    """Apply a single-point function to many points, `CHUNK` at a time, in one compiled program.
+    """Apply a single-point function to many points, `CHUNK` at a time.
 
-    `points` is an array of n points, or a pytree of arrays whose first axes are all n.
+    `points` is an array of n points, or a pytree of arrays whose first axes are all n. One compiled
+    program serves all n from `CHUNK` on: the last chunk is filled up with the first points.
     """
     n = jax.tree.leaves(points)[0].shape[0]
-    return jax.lax.map(function, points, batch_size=min(n, CHUNK))
+    chunk = min(n, CHUNK)
+    starts = range(0, n, chunk)
+    rows = [np.arange(start, start + chunk) % n for start in starts]
+    values = [_at_once(function, jax.tree.map(lambda a, r=r: a[r], points)) for r in rows]
+    return jnp.concatenate(values)[:n]
+
+
+@eqx.filter_jit
+def _at_once(function: Callable[[Any], Array], points: Any) -> Array:
+    return jax.vmap(function)(points)
