@@ -83,16 +83,19 @@ class EnergyModel(HasEnergy, HasDiagnostics):
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         return self._population(key, POPULATION)[0][0]
 
-    @eqx.filter_jit
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """`n` draws in data coordinates, of one population."""
-        points, _ = self._population(key, max(n, POPULATION))
+        points, _ = self._draw(key, max(n, POPULATION))
         return self.standardiser.inverse(points[:n])
 
-    @eqx.filter_jit
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> dict[str, Float[Array, " n"]]:
         """``acceptance``: the share of each point's last Langevin moves that were accepted."""
-        return {"acceptance": self._population(key, max(n, POPULATION))[1][:n]}
+        return {"acceptance": self._draw(key, max(n, POPULATION))[1][:n]}
+
+    @eqx.filter_jit
+    def _draw(self, key: Key[Scalar, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """`_population`, compiled: what takes longest to compile is compiled once for both."""
+        return self._population(key, n)
 
 
 class NormalisedEnergyModel(EnergyModel, HasDensity):

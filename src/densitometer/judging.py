@@ -25,9 +25,6 @@ N_SAMPLES = 2_000
 N_SCORES = 2_000
 """Fresh true points at which scores are compared."""
 
-N_DIAGNOSTICS = 500
-"""Draws behind what a model tells of its own sampler."""
-
 GRID = 128
 """Cells a side of the grid for masses and maps of densities."""
 
@@ -62,7 +59,7 @@ def judge(
     test = np.asarray(target.sample(key_for(seed, "test"), n_test))
     if isinstance(model, HasDensity):
         log_q = lambda points: np.asarray(batched(model.log_prob, jnp.asarray(points)))
-        log_density = log_q(grid.points).reshape(n_grid, n_grid)
+        log_density = grid.evaluate(log_q)
         provenance = model.density_provenance
         total = None
         if provenance != "exact":
@@ -101,7 +98,7 @@ def judge(
         own = GridLaw.of(grid, log_density, widths=on_grid(target).widths)
         estimates["self_bhattacharyya"] = overlap.self_bhattacharyya(samples, own)
     if isinstance(model, HasDiagnostics):
-        told = model.diagnostics(key_for(seed, "diagnostics"), N_DIAGNOSTICS)
+        told = model.diagnostics(key_for(seed, "diagnostics"), n_samples)
         estimates |= {name: METRICS[name](np.asarray(v)) for name, v in told.items()}
     estimates |= judge_samples(samples, target, seed, n_test=n_test)
     return Judgement(estimates, samples, log_density)

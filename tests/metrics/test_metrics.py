@@ -24,6 +24,24 @@ def normal(mean, sd, points):
 # --- with densities
 
 
+def test_a_grid_is_looked_at_closely_only_where_there_is_something():
+    grid = Grid.over(((-4.0, -4.0), (4.0, 4.0)), 65, 0.0)
+    looked = []
+
+    def log_q(points):  # two narrow bumps, one a thousandth of the other
+        looked.append(len(points))
+        squares = [np.sum((points - c) ** 2, axis=1) / (2 * 0.15**2) for c in (-1.03, 2.21)]
+        return np.logaddexp(-squares[0], math.log(1e-3) - squares[1])
+
+    got = grid.evaluate(log_q)
+    full = log_q(grid.points).reshape(65, 65)
+    there = full > full.max() - 14
+    np.testing.assert_array_equal(got[there], full[there])
+    assert abs(np.exp(got).sum() - np.exp(full).sum()) < 1e-6 * np.exp(full).sum()
+    assert sum(looked[:-1]) < 0.5 * looked[-1]
+    assert np.isnan(grid.evaluate(lambda points: np.full(len(points), np.nan))).all()
+
+
 def test_kl_of_two_gaussians():
     # KL(N(0, I) ‖ N(m, s² I)) = |m|²/(2s²) + d (1/(2s²) − 1/2 + log s)
     x = np.random.default_rng(0).normal(size=(20_000, 2))
