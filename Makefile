@@ -36,7 +36,7 @@ benchmark-speed: $(VENV)/.report ## measure time and memory (a quarter of an hou
 floors: $(VENV)/.report ## measure what true samples score (forty minutes) and keep it in the package
 	@$(BIN)/python benchmarks/floors.py
 
-metrics: $(VENV)/.report ## measure the metrics themselves (half an hour) and write docs/metrics.md
+metrics: $(VENV)/.report ## measure the metrics themselves (forty minutes) and write docs/metrics.md
 	@$(BIN)/python benchmarks/metrics.py
 
 pictures: study ## make the pictures of the documentation again
