@@ -103,15 +103,11 @@ def steps() -> list[str]:
     from densitometer import families
 
     os.sched_setaffinity(0, {cores()[0]})
-    table = ["| | ms a step | points a step | parameters |", "|---|---|---|---|"]
+    table = ["| | ms a step | points a step |", "|---|---|---|"]
     for name in families.FAMILIES:
-        run, state = stepper(families.get(name))
-        from densitometer.nets import parameter_count
-
-        seconds = best(run)
         family = families.get(name)
-        held = parameter_count(family.model(state))
-        table.append(f"| `{name}` | {1e3 * seconds:.2f} | {family.batch_size} | {held} |")
+        run, _ = stepper(family)
+        table.append(f"| `{name}` | {1e3 * best(run):.2f} | {family.batch_size} |")
     return [*table, "", *denoising()]
 
 
@@ -185,7 +181,7 @@ def pytorch(sizes: list[tuple[int, int]]) -> dict[str, Callable[[], None]]:
         return {}
     torch.set_num_threads(1)
     found = {}
-    for name, compiled in (("PyTorch, eager, fused Adam", False), ("PyTorch, compiled", True)):
+    for name, compiled in (("eager, fused Adam", False), ("compiled", True)):
         layers: list[torch.nn.Module] = []
         for i, o in sizes:
             layers += [torch.nn.Linear(i, o), torch.nn.SiLU()]
@@ -210,7 +206,7 @@ def pytorch(sizes: list[tuple[int, int]]) -> dict[str, Callable[[], None]]:
                 objective().backward()
                 optimiser.step()
 
-        found[f"{name} {torch.__version__.split('+')[0]}"] = run
+        found[f"PyTorch {torch.__version__.split('+')[0]}, {name}"] = run
     return found
 
 
