@@ -19,7 +19,7 @@ def test_a_cell_gives_its_files_and_the_same_again(family):
     samples = np.load(io.BytesIO(files["samples.npy"]))
     assert samples.shape == (PLAN.protocol.n_samples, 2)
     assert heard[-1][0] == "scoring"
-    assert (("training", 40, 40) in [at[:3] for at in heard]) == (family == "gan")
+    assert (("training", 50, 50) in [at[:3] for at in heard]) == (family == "gan")
 
     again = run_cell(cell, lambda *_: None, plan=PLAN)
     del files["timing.json"], again["timing.json"]

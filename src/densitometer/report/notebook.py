@@ -3,6 +3,7 @@
 The source is the percent-format script ``notebook.txt`` beside this file.
 """
 
+import asyncio
 import os
 import tempfile
 from importlib import resources
@@ -50,9 +51,8 @@ def executed(results: Results) -> bytes:
             record_timing=False,
             resources={"metadata": {"path": str(results.folder)}},
         )
-        client.execute(
-            cleanup_kc=True, env={**os.environ, **own, "JAX_PLATFORMS": "cpu", "MPLBACKEND": ""}
-        )
+        env = {**os.environ, **own, "JAX_PLATFORMS": "cpu", "MPLBACKEND": ""}
+        asyncio.run(client.async_execute(cleanup_kc=True, env=env))
     return nbformat.writes(notebook).encode() + b"\n"
 
 
