@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from densitometer.study.executors import cores, settle
+from pages import fill
 
 FIRST_SEED = 1_500_000_000
 """Neither a study's nor a floor's."""
@@ -197,12 +198,8 @@ def main() -> None:
         for card in cards:
             assert all(math.isfinite(v) for v in card.values())
     draw(found, options.page.with_suffix(".png"))
-    text = options.page.read_text(encoding="utf-8")
-    for mark, lines in (("calibration", kept["calibration"]), ("detection", detection(found))):
-        head, _, rest = text.partition(f"<!-- {mark} -->\n")
-        _, end, tail = rest.partition(f"<!-- end of {mark} -->")
-        text = head + f"<!-- {mark} -->\n\n" + "\n".join(lines) + "\n\n" + end + tail
-    options.page.write_text(text, encoding="utf-8")
+    fill(options.page, "calibration", kept["calibration"])
+    fill(options.page, "detection", detection(found))
 
 
 if __name__ == "__main__":

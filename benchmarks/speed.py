@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from densitometer.study.executors import cores, settle
+from pages import fill
 
 ROUNDS = 7
 """Times that a step is measured, in turn with what it is compared with; the best counts."""
@@ -239,14 +240,10 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="a part, else all")
     options = parser.parse_args()
     settle()
-    text = options.page.read_text(encoding="utf-8")
     for part in options.only or PARTS:
         lines = [f"Measured on {machine()}.", "", *PARTS[part]()]
         print("\n".join(lines), flush=True)
-        head, _, rest = text.partition(f"<!-- {part} -->\n")
-        _, end, tail = rest.partition(f"<!-- end of {part} -->")
-        text = head + f"<!-- {part} -->\n\n" + "\n".join(lines) + "\n\n" + end + tail
-        options.page.write_text(text, encoding="utf-8")
+        fill(options.page, part, lines)
 
 
 if __name__ == "__main__":
