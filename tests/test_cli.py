@@ -133,6 +133,8 @@ SCORE = "score --samples x.npy --target spiral"
         ("study --budget smok", "did you mean 'smoke'?"),
         ("study --seeds 0", "'0' is no whole number from 1"),
         ("study --workers two", "'two' is no whole number"),
+        ("study --device tpu", "there is no device 'tpu'"),
+        ("study --device gpu --workers 2", "leave out --workers"),
         ("fit dms --target spiral", "did you mean 'dsm'?"),
         ("fit dsm", "required: --target"),
         ("fit dsm --target spirale", "did you mean 'spiral'?"),

@@ -139,3 +139,57 @@ def test_progress_hears_of_every_evaluation(data):
 def test_bad_points_are_told_in_a_sentence(train, holdout, message):
     with pytest.raises(dm.UsageError, match=message):
         dm.fit(toy.MeanFamily(), train, holdout)
+
+
+@pytest.fixture(scope="module")
+def three_fits():
+    trains = [toy.gaussian(s, 400) for s in range(3)]
+    return trains, [toy.gaussian(s + 10, 200) for s in range(3)]
+
+
+def test_seeds_fitted_together_are_those_fitted_alone(three_fits):
+    """The same batches, noise, curves and choice; sums are rounded in another order."""
+    family = dm.families.get("dsm", steps=50, width=16)
+    trains, holdouts = three_fits
+    together = training.fit_seeds(family, trains, holdouts, seeds=[4, 5, 6])
+    for fit, train, holdout, seed in zip(together, trains, holdouts, [4, 5, 6], strict=True):
+        alone = dm.fit(family, train, holdout, seed=seed)
+        assert fit.curves.keys() == alone.curves.keys()
+        for name, curve in alone.curves.items():
+            np.testing.assert_allclose(fit.curves[name], curve, rtol=1e-5, err_msg=name)
+        assert fit.selected_step == alone.selected_step
+        same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        jax.tree.map(same, fit.state, alone.state)
+        assert np.array_equal(fit.model.standardiser.shift, alone.model.standardiser.shift)
+
+
+class Fragile(toy.MeanFamily):
+    """Breaks on a point that is far out."""
+
+    def step(self, key, state, batch):
+        new, info = super().step(key, state, batch)
+        broken = toy.MeanState(jnp.full_like(new.mean, jnp.nan), new.count)
+        return jax.tree.map(lambda a, b: jnp.where(jnp.max(batch) > 8, a, b), broken, new), info
+
+
+def test_a_seed_that_diverges_leaves_the_others_alone(three_fits):
+    trains, holdouts = three_fits
+    outlier = trains[1].copy()
+    outlier[7] = 40.0
+    trains = [trains[0], outlier, trains[2]]
+    fits = training.fit_seeds(Fragile(), trains, holdouts, seeds=[0, 1, 2])
+    for i, fit in enumerate(fits):
+        alone = dm.fit(Fragile(), trains[i], holdouts[i], seed=i)
+        assert (fit.diverged_at, fit.selected_step) == (alone.diverged_at, alone.selected_step)
+        assert (fit.diverged_at is None) == (i != 1)
+        assert len(fit.curves["step"]) == len(alone.curves["step"])
+        assert np.all(np.isfinite(fit.state.mean))
+
+
+def test_seeds_that_do_not_go_together_are_refused(three_fits):
+    trains, holdouts = three_fits
+    family = toy.MeanFamily()
+    with pytest.raises(dm.UsageError, match="3 training sets, 3 hold-out sets and 2 seeds"):
+        training.fit_seeds(family, trains, holdouts, seeds=[0, 1])
+    with pytest.raises(dm.UsageError, match="train of one fit has another shape"):
+        training.fit_seeds(family, [trains[0], trains[1][:50]], holdouts[:2], seeds=[0, 1])

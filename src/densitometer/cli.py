@@ -23,7 +23,7 @@ from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.registry import Field, Registry
-from densitometer.study.plan import PROTOCOLS, Cell, Plan
+from densitometer.study.plan import DEVICES, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
 _CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
@@ -95,7 +95,7 @@ def _end(status: int, sentence: str) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from densitometer.study.executors import cores, settle
+    from densitometer.study.executors import check_device, cores, settle
     from densitometer.study.runner import run
     from densitometer.study.store import opened
 
@@ -103,8 +103,13 @@ def _study(options: argparse.Namespace) -> int:
     console = _console()
     families = None if options.families is None else {name: {} for name in options.families}
     targets = None if options.targets is None else dict.fromkeys(options.targets)
-    plan = Plan.make(families, targets, range(options.seeds), options.budget)
+    plan = Plan.make(families, targets, range(options.seeds), options.budget, options.device)
     workers, folder = options.workers or len(cores()), options.out
+    if plan.device != "cpu":
+        if options.workers not in (None, 1):
+            raise UsageError(f"a {plan.device} is used by one process; leave out --workers.")
+        check_device(plan.device)
+        workers = 1
     with opened(folder, plan) as store:
         cells, missing = len(plan.cells()), len(store.missing())
         console.print(
@@ -378,6 +383,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=_whole(1, 10_000), default=1, metavar="N", help="how many (%(default)s)")
     add("--budget", choices=list(PROTOCOLS), default="standard", help="(%(default)s)")
     add("--workers", type=_whole(1, 1024), metavar="N", help="processes (one a core)")
+    add("--device", choices=list(DEVICES), default="cpu", help="to compute on (%(default)s)")
 
     fit = commands.add_parser("fit", help="fit one family to one target and judge it")
     families = fit.add_subparsers(dest="family", metavar="FAMILY", required=True)

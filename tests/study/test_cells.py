@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 
+from densitometer.study import cells as study_cells
 from densitometer.study.cells import run_cell
 from densitometer.study.plan import REFERENCES, Cell, Plan
 
@@ -24,3 +25,26 @@ def test_a_cell_gives_its_files_and_the_same_again(family):
     again = run_cell(cell, lambda *_: None, plan=PLAN)
     del files["timing.json"], again["timing.json"]
     assert again == files
+
+
+def test_on_an_accelerator_all_seeds_are_fitted_in_one_program(monkeypatch):
+    """Here on the CPU: the plan decides, not the device. The rest is rounding, amplified."""
+    families = {"gan": {"steps": 2500, "width": 8}}
+    plans = [
+        Plan.make(families, ["gaussian_mixture"], (0, 1), "smoke", device)
+        for device in ("cpu", "gpu")
+    ]
+    cells = [Cell("gaussian_mixture", "gan", seed) for seed in (0, 1)]
+    together, calls = study_cells.fit_seeds, []
+    monkeypatch.setattr(
+        study_cells, "fit_seeds", lambda *a, **k: calls.append(k["seeds"]) or together(*a, **k)
+    )
+    alone, both = ([run_cell(cell, lambda *_: None, plan=p) for cell in cells] for p in plans)
+    assert calls == [(0,), (1,), (0, 1)]
+    again = run_cell(cells[1], lambda *_: None, plan=plans[1])
+    assert len(calls) == 3
+    assert again["scorecard.json"] == both[1]["scorecard.json"]
+    for one, other in zip(alone, both, strict=True):
+        a, b = (np.load(io.BytesIO(files["samples.npy"])) for files in (one, other))
+        np.testing.assert_allclose(a, b, atol=0.02)
+    assert alone[0]["samples.npy"] != alone[1]["samples.npy"]

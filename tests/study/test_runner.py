@@ -40,13 +40,19 @@ def test_results_have_every_cell_in_the_order_of_the_plan(tmp_path):
 def test_no_two_workers_begin_with_the_same_family():
     cells = fake_cells.plan().cells()
     work = {"gan": 3, "dsm": 2}
-    order = in_order(cells, lambda cell: work.get(cell.family, 0))
+    order = in_order(cells, lambda cell: work.get(cell.family, 0), workers=2)
     families = len({cell.family for cell in cells})
     assert len({cell.family for cell in order[:families]}) == families
     assert [cell.family for cell in order[:2]] == ["gan", "dsm"]
     rest = [work.get(cell.family, 0) for cell in order[families:]]
     assert rest == sorted(rest, reverse=True)
     assert sorted(order) == sorted(cells)
+
+
+def test_one_worker_takes_the_seeds_of_a_family_and_target_in_a_row():
+    order = in_order(fake_cells.plan(seeds=3).cells(), lambda cell: len(cell.family), workers=1)
+    runs = [(cell.target, cell.family) for cell in order[::3]]
+    assert [(cell.target, cell.family) for cell in order] == [run for run in runs for _ in range(3)]
 
 
 def test_a_finished_study_runs_nothing_again(tmp_path):

@@ -18,13 +18,14 @@ from jaxtyping import Array, Float
 from densitometer import families, targets
 from densitometer.baselines import KDE, GaussianMixture, Truth
 from densitometer.checkpoint import encode_model
+from densitometer.compiling import seconds_compiling
 from densitometer.models import Model
 from densitometer.nets import parameter_count
 from densitometer.randomness import key_for
 from densitometer.scorecard import score
 from densitometer.study.plan import Cell, Plan
 from densitometer.targets.base import Target
-from densitometer.training import Fit, fit
+from densitometer.training import Fit, fit_seeds
 
 Report = Callable[[str, int, int, float], None]
 """Tells how far a cell is: (stage, step, steps, loss)."""
@@ -38,26 +39,16 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
     timing: dict[str, float] = {"began": time.time(), "worker": os.getpid()}
     started = time.perf_counter()
     protocol, target = plan.protocol, targets.get(cell.target)
-    train = target.sample(key_for(cell.seed, "train"), protocol.n_train)
     files: dict[str, bytes] = {}
     if cell.family in plan.families:
-        holdout = target.sample(key_for(cell.seed, "holdout"), protocol.n_holdout)
-        family = families.get(cell.family, **plan.families[cell.family])
         report("compiling", 0, 0, math.nan)
-        fitted = fit(
-            family,
-            train,
-            holdout,
-            seed=cell.seed,
-            budget=plan.budget,
-            progress=lambda step, steps, loss: report("training", step, steps, loss),
-        )
+        fitted = _fit(cell, report, plan)
         model = fitted.model
         files |= _fit_files(fitted, cell, plan)
         timing |= fitted.seconds
     else:
         report("fitting", 0, 0, math.nan)
-        model = _reference(cell.family, target, train)
+        model = _reference(cell.family, target, _drawn(plan, cell, "train"))
     trained = time.perf_counter()
     report("scoring", 0, 0, math.nan)
     card = score(
@@ -74,7 +65,40 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
     if card.log_density is not None:
         files["log_density.npy"] = _npy(card.log_density)
     timing |= {"fit": trained - started, "score": time.perf_counter() - trained}
+    timing["compile"] = seconds_compiling(started)
     return files | {"timing.json": _json(timing)}
+
+
+def _fit(cell: Cell, report: Report, plan: Plan) -> Fit:
+    """The fit of a cell, and with it those of all seeds that the plan fits together.
+
+    They are kept until another cell asks for others, since their cells come next. All are made
+    whichever is missing, so that what a cell gives depends on the plan and the cell alone.
+    """
+    seeds = plan.together(cell)
+    wanted = (plan.to_json(), cell.target, cell.family, seeds)
+    if wanted not in _LAST:
+        cells = [cell._replace(seed=seed) for seed in seeds]
+        fits = fit_seeds(
+            families.get(cell.family, **plan.families[cell.family]),
+            [_drawn(plan, cell, "train") for cell in cells],
+            [_drawn(plan, cell, "holdout") for cell in cells],
+            seeds=seeds,
+            budget=plan.budget,
+            progress=lambda step, steps, loss: report("training", step, steps, loss),
+        )
+        _LAST.clear()
+        _LAST[wanted] = fits
+    return _LAST[wanted][seeds.index(cell.seed)]
+
+
+_LAST: dict[tuple[Any, ...], list[Fit]] = {}
+"""What `_fit` made last."""
+
+
+def _drawn(plan: Plan, cell: Cell, which: str) -> Float[Array, "n d"]:
+    n = {"train": plan.protocol.n_train, "holdout": plan.protocol.n_holdout}[which]
+    return targets.get(cell.target).sample(key_for(cell.seed, which), n)
 
 
 def _reference(name: str, target: Target, train: Float[Array, "n d"]) -> Model:

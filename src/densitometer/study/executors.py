@@ -9,6 +9,8 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 import warnings
@@ -18,11 +20,15 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from densitometer.errors import UsageError
 from densitometer.files import cache_folder
 from densitometer.study.plan import Cell
 
 TRIES = 3
 """How often a cell is started whose worker dies under it."""
+
+PLATFORMS = {"gpu": "cuda,cpu"}
+"""What JAX calls a device. Its own choice of products in half precision would spoil densities."""
 
 Work = Callable[[Cell, Callable[[str, int, int, float], None]], dict[str, bytes]]
 """Runs a cell, reporting (stage, step, steps, loss); returns the cell's files. Picklable."""
@@ -55,7 +61,9 @@ class Failed(NamedTuple):
 Event = Running | Finished | Failed
 
 
-def run_locally(cells: Sequence[Cell], work: Work, *, workers: int, log: Path) -> Generator[Event]:
+def run_locally(
+    cells: Sequence[Cell], work: Work, *, workers: int, log: Path, device: str = "cpu"
+) -> Generator[Event]:
     """Run cells in processes of this machine, in the order given.
 
     A worker that dies is replaced and its cell started again. Whatever workers print, and the last
@@ -65,7 +73,7 @@ def run_locally(cells: Sequence[Cell], work: Work, *, workers: int, log: Path) -
     workers, available = min(workers, len(cells)), cores()
     # Pinned only when every core has its worker: two small studies must not share one core.
     pins = available if workers == len(available) else [None] * workers
-    crew = [_Worker(work, pin, log) for pin in pins]
+    crew = [_Worker(work, pin, log, device) for pin in pins]
     try:
         while True:
             for worker in crew:
@@ -110,11 +118,12 @@ def cores() -> list[int]:
     return allowed
 
 
-def settle() -> None:
+def settle(device: str = "cpu") -> None:
     """Tell the numerical libraries to use one thread, and JAX to remember what it has compiled.
 
     It has an effect before they are imported only. Results do not depend on what is remembered; a
     damaged memory (JAX writes it carelessly) costs a compilation, and is nothing to tell a person.
+    The environment may choose what JAX computes on where we ask for nothing but the CPU.
     """
     warnings.filterwarnings("ignore", message=".*persistent compilation cache")
     one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -129,14 +138,40 @@ def settle() -> None:
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(name, value)
+    if device in PLATFORMS:
+        os.environ |= {
+            "JAX_PLATFORMS": PLATFORMS[device],
+            "JAX_DEFAULT_MATMUL_PRECISION": "float32",
+        }
+
+
+def check_device(device: str) -> None:
+    """See, in a process of its own, whether JAX has such a device.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if device in PLATFORMS:
+        asked = subprocess.run(
+            [sys.executable, "-c", "import jax; jax.devices()"],
+            env=os.environ | {"JAX_PLATFORMS": PLATFORMS[device]},
+            capture_output=True,
+            text=True,
+        )
+        if asked.returncode != 0:
+            why = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UsageError(
+                f"JAX can use no {device} here ({why[:200]}); install densitometer[cuda] on a "
+                "machine that has one, or leave out --device."
+            )
 
 
 class _Worker:
     """A process that runs one cell after another."""
 
-    def __init__(self, work: Work, core: int | None, log: Path):
+    def __init__(self, work: Work, core: int | None, log: Path, device: str):
         self.cell: Cell | None = None
-        self._work, self._core, self._log = work, core, log
+        self._work, self._core, self._log, self._device = work, core, log, device
         self._start()
 
     def give(self, cell: Cell) -> None:
@@ -166,7 +201,7 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(
-            target=_serve, args=(theirs, self._core, self._log), daemon=True
+            target=_serve, args=(theirs, self._core, self._log, self._device), daemon=True
         )
         # A worker never sees Ctrl-C, not even while Python starts: it inherits the blocked signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -177,7 +212,7 @@ class _Worker:
         theirs.close()
 
 
-def _serve(pipe: connection.Connection, core: int | None, log: Path) -> None:
+def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str) -> None:
     """The life of a worker: cells in, what happens to them out, until the parent is gone."""
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(file, 1)
@@ -185,7 +220,7 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if core is not None:
         os.sched_setaffinity(0, {core})
-    settle()
+    settle(device)
     while True:
         try:
             cell = pipe.recv()

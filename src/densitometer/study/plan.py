@@ -15,6 +15,9 @@ from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.targets import TARGETS
 
+DEVICES = ("cpu", "gpu")
+"""Kinds of devices that cells can be computed on."""
+
 REFERENCES = ("truth", "kde", "gmm")
 """Judged like families, on every target: a fresh true sample, and two honest baselines."""
 
@@ -60,6 +63,8 @@ class Plan:
     budget: str
     protocol: Protocol
     versions: Mapping[str, str]
+    device: str = "cpu"
+    """What the numbers are computed on: two kinds round sums in different orders."""
 
     @classmethod
     def make(
@@ -68,6 +73,7 @@ class Plan:
         targets: Iterable[str] | None = None,
         seeds: Iterable[int] = (0,),
         budget: str = "standard",
+        device: str = "cpu",
     ) -> "Plan":
         """A plan of some families and targets, by default of all.
 
@@ -76,15 +82,18 @@ class Plan:
             targets: names.
             seeds: what each family is fitted with on each target.
             budget: how long to train, and how many points for everything.
+            device: one of `DEVICES`.
 
         Raises:
-            UsageError: there is no such family, target or budget.
+            UsageError: there is no such family, target, budget or device.
         """
         from importlib.metadata import version  # slow to import, and help needs this module
 
         families = {name: {} for name in FAMILIES} if families is None else families
         if budget not in PROTOCOLS:
             raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(PROTOCOLS)}.")
+        if device not in DEVICES:
+            raise UsageError(f"there is no device '{device}'; choose from {', '.join(DEVICES)}.")
         return cls(
             families={
                 name: {field.name: field.default for field in FAMILIES.fields(name)} | dict(changed)
@@ -100,6 +109,7 @@ class Plan:
                 "densitometer": densitometer.__version__,
                 **{p: version(p) for p in ("jax", "equinox", "optax", "diffrax")},
             },
+            device=device,
         )
 
     def cells(self) -> list[Cell]:
@@ -110,6 +120,10 @@ class Plan:
             for family in (*REFERENCES, *self.families)
             for seed in self.seeds
         ]
+
+    def together(self, cell: Cell) -> tuple[int, ...]:
+        """The seeds that are fitted with a cell's in one program: on an accelerator all of them."""
+        return (cell.seed,) if self.device == "cpu" else self.seeds
 
     def work(self, cell: Cell) -> int:
         """A guess at a cell's cost, for starting the longest first: points seen while training."""

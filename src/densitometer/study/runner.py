@@ -32,13 +32,15 @@ def run(
         from densitometer.study.cells import run_cell
 
         work = functools.partial(run_cell, plan=store.plan)
-    missing = in_order(store.missing(), store.plan.work)
+    missing = in_order(store.missing(), store.plan.work, workers)
     done = len(store.plan.cells()) - len(missing)
     failures: dict[Cell, str] = {}
     log = store.folder / "workers.log"
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
-        contextlib.closing(run_locally(missing, work, workers=workers, log=log)) as events,
+        contextlib.closing(
+            run_locally(missing, work, workers=workers, log=log, device=store.plan.device)
+        ) as events,
     ):
         for event in events:
             if isinstance(event, Finished):
@@ -54,13 +56,15 @@ def run(
     return failures
 
 
-def in_order(cells: Iterable[Cell], work: Callable[[Cell], int]) -> list[Cell]:
+def in_order(cells: Iterable[Cell], work: Callable[[Cell], int], workers: int) -> list[Cell]:
     """The order to start cells in: one of each family, then the rest, each the longest first.
 
     The first cell of a family compiles what the others find compiled, so no two workers are to
-    begin with the same family.
+    begin with the same family. One worker alone takes the seeds of a family and target in a row.
     """
     longest = sorted(cells, key=work, reverse=True)
+    if workers == 1:
+        return longest
     first: dict[str, Cell] = {}
     for cell in longest:
         first.setdefault(cell.family, cell)
