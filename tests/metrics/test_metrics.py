@@ -254,6 +254,15 @@ def test_the_cross_validated_factor_is_scikit_learns():
     assert kde.cross_validated_factor(samples) == pytest.approx(best, rel=0.05)
 
 
+def test_the_factor_of_many_samples_shrinks_at_its_rate_and_knows_no_order():
+    """Scott's factor, n^(−1/6), is the optimum of the squared error for N(0, I)."""
+    samples = np.random.default_rng(0).standard_normal((40_000, 2))
+    factor = kde.cross_validated_factor(samples)
+    assert 1 < factor * len(samples) ** (1 / 6) < 1.5  # tails, which likelihood fears, want more
+    ordered = kde.cross_validated_factor(samples[np.argsort(samples[:, 0])])
+    assert ordered == pytest.approx(factor, rel=0.1)
+
+
 def test_cross_validation_beats_the_default_where_there_are_modes():
     rng = np.random.default_rng(0)
     draw = lambda n: 4 * rng.integers(0, 2, (n, 2)) + 0.2 * rng.normal(size=(n, 2))
