@@ -66,14 +66,41 @@ def test_a_header_that_does_not_fit_its_arrays_is_refused(saved, tmp_path):
         dm.load(tmp_path / "m.safetensors")
 
 
-def test_a_state_is_not_a_model(saved, tmp_path):
-    _, family, state = saved
-    checkpoint.save_state(tmp_path / "s.safetensors", state, family, 2)
-    with pytest.raises(dm.UsageError, match="holds a state, not a model"):
+def test_a_fit_that_is_not_finished_is_not_a_model(saved, tmp_path):
+    _, _, state = saved
+    about = {"seeds": [3], "data": "abc"}
+    content = checkpoint.encode_halfway(state, about | {"looks": 2})
+    (tmp_path / "s.safetensors").write_bytes(content)
+    with pytest.raises(dm.UsageError, match="holds a halfway, not a model"):
         dm.load(tmp_path / "s.safetensors")
-    back_family, back = checkpoint.load_state(tmp_path / "s.safetensors")
-    assert back_family == family
+    header, back = checkpoint.decode_halfway(content, about, lambda header: state)
+    assert header["looks"] == 2
     assert all(map(np.array_equal, jax.tree.leaves(back), jax.tree.leaves(state)))
+    with pytest.raises(dm.UsageError, match="another fit"):
+        checkpoint.decode_halfway(content, {"seeds": [4]}, lambda header: state)
+    with pytest.raises(dm.UsageError, match="does not say what is in it"):
+        checkpoint.decode_halfway(content, about, lambda header: header["curves"])
+
+
+def test_a_hostile_header_is_a_sentence_and_takes_no_memory(tmp_path):
+    """Sizes that are not there, sizes that overflow, nesting that no parser follows."""
+    headers = [
+        b'{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}',
+        b'{"w":{"dtype":"F32","shape":[4294967296,4294967296,16],"data_offsets":[0,4]}}',
+        b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}',
+        b'{"__metadata__":{"densitometer":"' + b"[" * 100_000 + b'"}}',
+        b'{"__metadata__":{"densitometer":"7"}}',
+        b'{"__metadata__":{"densitometer":7}}',
+        b'{"__metadata__":7}',
+        b"[" * 100_000,
+        b"7",
+    ]
+    for header in headers:
+        for length in (len(header), 2**63):
+            path = tmp_path / "model.safetensors"
+            path.write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+            with pytest.raises(dm.UsageError, match="damaged or no model file"):
+                dm.load(path)
 
 
 def test_the_header_says_what_the_file_is(saved):

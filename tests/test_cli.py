@@ -54,7 +54,7 @@ def write(name, content):
 
 def test_fit_writes_a_cell(cell):
     names = {"model.safetensors", "curves.csv", "samples.npy", "scorecard.json", "fit.json"}
-    assert {p.name for p in cell.iterdir()} == names | {"timing.json"}
+    assert {p.name for p in cell.iterdir()} == names | {"timing.json", "manifest.json"}
     facts = json.loads((cell / "fit.json").read_text())
     assert facts["hyperparameters"]["width"] == 8
     rows = json.loads((cell / "scorecard.json").read_text())

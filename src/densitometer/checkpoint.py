@@ -8,7 +8,7 @@ stands in the header, because the format itself does not notice a flipped bit.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load as deserialise
 from safetensors.numpy import save as serialise
 
 import densitometer
@@ -71,28 +72,36 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     skeleton = eqx.filter_eval_shape(family.model, _blank_state(family, header["dim"]))
     # `fit` replaced the standardiser after the family made its model; its shapes are the same.
     assert isinstance(skeleton.standardiser, Standardiser)
-    return _fill(path, skeleton, arrays)
+    return jax.tree.map(jnp.asarray, _fill(path, skeleton, arrays))
 
 
-def save_state(path: str | os.PathLike[str], state: Any, family: Family, dim: int) -> None:
-    """Write a training state, from which `step` goes on as if it had never stopped.
+def encode_halfway(halfway: Any, about: Mapping[str, Any]) -> bytes:
+    """The bytes of a fit that is not finished; `about` (JSON-able) says of which."""
+    return _encode(halfway, {"kind": "halfway", **about})
+
+
+def decode_halfway(
+    content: bytes, about: Mapping[str, Any], skeleton: Callable[[Mapping[str, Any]], T]
+) -> tuple[dict[str, Any], T]:
+    """All that the file says of itself, and what `encode_halfway` was given, as numpy arrays.
+
+    Args:
+        content: the bytes.
+        about: what the file must say of itself; it may say more.
+        skeleton: makes, of all that the file says, a tree of the same shapes.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: they are damaged, or another fit's.
     """
-    write_file(Path(path), _encode(state, {"kind": "state", **_header(family, dim)}))
-
-
-def load_state(path: str | os.PathLike[str]) -> tuple[Family, Any]:
-    """The family and the state that `save_state` wrote.
-
-    Raises:
-        UsageError: there is no such file, it is damaged, or it is not a state of densitometer.
-    """
-    path = Path(path)
-    header, arrays = _read(path, "state")
-    family = _family(path, header)
-    return family, _fill(path, _blank_state(family, header["dim"]), arrays)
+    header, arrays = _decode(content, "this checkpoint", "halfway")
+    mine = json.loads(json.dumps(about))
+    if {name: header.get(name) for name in mine} != mine:
+        raise UsageError("this checkpoint is that of another fit.")
+    try:
+        blank = skeleton(header)
+    except (KeyError, TypeError, ValueError):
+        raise UsageError("this checkpoint does not say what is in it.") from None
+    return header, _fill("this checkpoint", blank, arrays)
 
 
 def _header(family: Family, dim: int) -> dict[str, Any]:
@@ -140,29 +149,41 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     if not path.is_file():
         raise UsageError(f"there is no {kind} at {path}; give the folder of a fitted cell.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get("densitometer", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise UsageError(f"{path} is damaged or no {kind} file ({reason}); fit it again.") from None
-    if about.get("format") != FORMAT:
-        raise UsageError(f"{path} was not written by this version of densitometer; fit it again.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from None
+    return _decode(content, path, kind)
+
+
+def _decode(
+    content: bytes, name: Path | str, kind: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of a file that is what it says it is."""
+    try:
+        arrays = deserialise(content)  # checks sizes before it makes anything of such a size
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        about = json.loads(metadata.get("densitometer", "{}"))
+        foreign = about.get("format") != FORMAT
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        reason = (str(e).splitlines() or ["no reason given"])[0][:100]
+        raise UsageError(f"{name} is damaged or no {kind} file ({reason}); fit it again.") from None
+    if foreign:
+        raise UsageError(f"{name} was not written by this version of densitometer; fit it again.")
     header = about.get("header")
     if about.get("sha256") != _digest(json.dumps(header, sort_keys=True), arrays):
-        raise UsageError(f"{path} is damaged: its content does not match its hash; fit it again.")
+        raise UsageError(f"{name} is damaged: its content does not match its hash; fit it again.")
     if header["kind"] != kind:
-        raise UsageError(f"{path} holds a {header['kind']}, not a {kind}.")
+        raise UsageError(f"{name} holds a {header['kind']}, not a {kind}.")
     return header, arrays
 
 
-def _fill(path: Path, skeleton: T, arrays: Mapping[str, np.ndarray]) -> T:
+def _fill(name: Path | str, skeleton: T, arrays: Mapping[str, np.ndarray]) -> T:
     wanted = _named_leaves(skeleton)
     shapes = {k: (tuple(v.shape), np.dtype(v.dtype)) for k, v in wanted.items()}
     if shapes != {k: (v.shape, v.dtype) for k, v in arrays.items()}:
-        raise UsageError(f"{path} does not fit its own hyper-parameters; fit it again.")
-    leaves = [jnp.asarray(arrays[name]) for name in wanted]
-    return jax.tree.unflatten(jax.tree.structure(skeleton), leaves)
+        raise UsageError(f"{name} does not fit its own hyper-parameters; fit it again.")
+    return jax.tree.unflatten(jax.tree.structure(skeleton), [arrays[name] for name in wanted])
 
 
 def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -111,6 +111,8 @@ def _study(options: argparse.Namespace) -> int:
         check_device(plan.device)
         workers = 1
     with opened(folder, plan) as store:
+        for sentence in store.damaged:
+            print(f"densitometer: {sentence}", file=sys.stderr)
         cells, missing = len(plan.cells()), len(store.missing())
         console.print(
             f"{', '.join(plan.families)}, beside truth, kde and gmm, on {', '.join(plan.targets)}; "
@@ -139,9 +141,10 @@ def _study(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from densitometer.files import check_folder, write_folder
+    from densitometer.files import check_folder, sealed, write_folder
     from densitometer.study.display import Display
-    from densitometer.study.executors import Running, settle
+    from densitometer.study.events import Desk
+    from densitometer.study.executors import settle
 
     cell = Cell(TARGETS.check(options.target), options.family, options.seed)
     given = {name.removeprefix("family."): v for name, v in vars(options).items() if "." in name}
@@ -158,8 +161,8 @@ def _fit(options: argparse.Namespace) -> int:
     families.get(cell.family, **given)  # complains of values that make no sense
     plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     with Display([cell], plan, _console(), workers=1) as display:
-        files = run_cell(cell, lambda *at: display.show(Running(cell, *at)), plan=plan)
-    write_folder(folder, files)
+        files = run_cell(Desk(cell, tell=display.show), plan=plan)
+    write_folder(folder, sealed(files))
     rules = plan.protocol
     truth = floors.known_floors(targets.get(cell.target), rules.n_samples, rules.n_test)
     print(Scorecard.from_json(files["scorecard.json"].decode(), truth))

@@ -1,7 +1,9 @@
 """Files that are whole or absent, and points read from files made by anything."""
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +17,12 @@ from densitometer.errors import UsageError
 
 PARTIAL = ".partial"
 """Ends the name of whatever is being written; what a killed run leaves behind ends so too."""
+
+MANIFEST = "manifest.json"
+"""Lists the files of a folder and their hashes."""
+
+ASIDE = ".damaged"
+"""Ends the name of a folder in which something was not as it was written."""
 
 FORMATS = (".npy", ".csv")
 
@@ -59,6 +67,49 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         os.replace(partial, path)
         _sync(path.parent)
         shutil.rmtree(old)
+
+
+def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files, and beside them `MANIFEST` with the SHA-256 of each, in hexadecimal digits."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {**files, MANIFEST: (json.dumps(digests, indent=2) + "\n").encode()}
+
+
+def read_sealed(folder: Path) -> dict[str, bytes]:
+    """The files that `sealed` listed, each as it was written.
+
+    Raises:
+        UsageError: a sentence that names the first file which is not.
+    """
+    try:
+        digests = json.loads((folder / MANIFEST).read_bytes())
+        wanted = {str(name): str(digest) for name, digest in digests.items()}
+    except FileNotFoundError:
+        raise UsageError(f"{folder} has no {MANIFEST}.") from None
+    except (OSError, ValueError, AttributeError, RecursionError):
+        raise UsageError(f"{folder / MANIFEST} is damaged.") from None
+    files = {}
+    for name, digest in wanted.items():
+        if name != Path(name).name:
+            raise UsageError(f"{folder / MANIFEST} names files that are not beside it.")
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{folder / name} cannot be read: {why}.") from None
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise UsageError(f"{folder / name} is not as it was written.")
+    return files
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a folder, so that its place is free; where it is now."""
+    aside = folder.with_name(f"{folder.name}{ASIDE}")
+    with writing(folder):
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(folder, aside)
+        _sync(folder.parent)
+    return aside
 
 
 def remove_partial(folder: Path) -> None:

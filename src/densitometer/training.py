@@ -9,6 +9,8 @@ a core is an axis of one; on an accelerator all seeds of a study go through one 
 
 import csv
 import dataclasses
+import functools
+import hashlib
 import io
 import math
 import time
@@ -19,8 +21,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Scalar
+from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.checkpoint import decode_halfway, encode_halfway
 from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
@@ -41,6 +44,21 @@ CURVES = ("train_loss", "holdout_loss", "holdout_kde_nll")
 
 Progress = Callable[[int, int, float], None]
 """Called after each evaluation with (step, steps, hold-out loss)."""
+
+KEEP_EVERY = 5.0
+"""Seconds of a fit that may be lost."""
+
+
+class Halfway(eqx.Module):
+    """A fit between two looks: all that the rest of it depends on."""
+
+    states: Any
+    best: Any
+    best_value: Float[np.ndarray, " s"]
+    selected: Int[np.ndarray, " s"]
+    diverged: Int[np.ndarray, " s"]
+    rows: Any
+    """The curves so far, looks × columns × seeds; the file's header names the columns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +127,8 @@ def fit_seeds(
     seeds: Sequence[int],
     budget: str = "standard",
     progress: Progress | None = None,
+    resume: bytes | None = None,
+    keep: Callable[[bytes], None] | None = None,
 ) -> list[Fit]:
     """Fit one family several times at once, each time with its own points and its own seed.
 
@@ -123,9 +143,13 @@ def fit_seeds(
         seeds: the seed of each fit.
         budget: ``smoke``, ``standard`` or ``long``.
         progress: called after each evaluation, with the mean loss.
+        resume: what `keep` was last given by the same fit, which then goes on from there and ends
+            with the same bits as if it had never stopped.
+        keep: called every few seconds with what `resume` takes.
 
     Raises:
-        UsageError: as `fit`; or the points of two fits differ in shape, or are not one set a seed.
+        UsageError: as `fit`; `resume` is damaged or another fit's; or the points of two fits differ
+            in shape, or are not one set a seed.
     """
     family = at_budget(family, budget)
     points, kept_out = _stacked(trains, "train"), _stacked(holdouts, "holdout")
@@ -159,8 +183,16 @@ def fit_seeds(
     best, best_value = states, np.full(len(seeds), math.inf)
     selected, diverged = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
     rows: list[dict[str, np.ndarray]] = []
+    about = _about(family, seeds, points, kept_out)
+    if resume is not None:
+        blank = Halfway(states, best, best_value, selected, diverged, np.zeros((0, 0, 0)))
+        header, back = decode_halfway(resume, about, functools.partial(_like, blank))
+        states, best, best_value = back.states, back.best, back.best_value
+        selected, diverged = back.selected, back.diverged
+        rows = [dict(zip(header["curves"], look, strict=True)) for look in back.rows]
+    last_kept = time.monotonic()
     seconds = {"train": 0.0, "evaluate": 0.0}
-    for start in range(0, family.steps, chunk):
+    for start in range(len(rows) * chunk, family.steps, chunk):
         began = time.perf_counter()
         advance = (family, chunk, keys, states, jnp.asarray(start), data)
         states, info = jax.block_until_ready(_each(_advance, (None, None, 0, 0, None, 0), *advance))
@@ -180,6 +212,11 @@ def fit_seeds(
         best_value[better], selected[better] = row[family.select_by][better], start + chunk
         if np.all(diverged > 0):
             break
+        if keep is not None and time.monotonic() - last_kept >= KEEP_EVERY:
+            curves = np.array([list(row.values()) for row in rows])
+            halfway = Halfway(states, best, best_value, selected, diverged, curves)
+            keep(encode_halfway(halfway, about | {"looks": len(rows), "curves": list(row)}))
+            last_kept = time.monotonic()
     fits = []
     for i, standardiser in enumerate(standardisers):
         state = jax.tree.map(lambda a, i=i: jnp.asarray(np.asarray(a)[i]), best)
@@ -197,6 +234,25 @@ def fit_seeds(
             )
         )
     return fits
+
+
+def _about(
+    family: Family, seeds: Sequence[int], points: np.ndarray, kept_out: np.ndarray
+) -> dict[str, Any]:
+    """What tells a fit from every other."""
+    data = hashlib.sha256(points.tobytes() + kept_out.tobytes()).hexdigest()
+    return {
+        "family": family.name,
+        "hyperparameters": family.hyperparameters(),
+        "seeds": list(seeds),
+        "data": data,
+    }
+
+
+def _like(blank: Halfway, header: Mapping[str, Any]) -> Halfway:
+    """A fit of the shapes that `header` tells."""
+    shape = (header["looks"], len(header["curves"]), len(blank.selected))
+    return dataclasses.replace(blank, rows=jax.ShapeDtypeStruct(shape, np.float64))
 
 
 def _stacked(sets: Sequence[Any], name: str) -> np.ndarray:

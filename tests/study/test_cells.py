@@ -3,8 +3,10 @@ import io
 import numpy as np
 import pytest
 
+from densitometer import training
 from densitometer.study import cells as study_cells
 from densitometer.study.cells import run_cell
+from densitometer.study.events import Desk, Kept
 from densitometer.study.plan import REFERENCES, Cell, Plan
 
 PLAN = Plan.make({"gan": {"steps": 4000, "width": 8}}, ["gaussian_mixture"], budget="smoke")
@@ -13,16 +15,16 @@ PLAN = Plan.make({"gan": {"steps": 4000, "width": 8}}, ["gaussian_mixture"], bud
 @pytest.mark.parametrize("family", [*REFERENCES, "gan"])
 def test_a_cell_gives_its_files_and_the_same_again(family):
     cell, heard = Cell("gaussian_mixture", family, 0), []
-    files = run_cell(cell, lambda *at: heard.append(at), plan=PLAN)
+    files = run_cell(Desk(cell, tell=heard.append), plan=PLAN)
     fitted = {"model.safetensors", "curves.csv", "fit.json"} if family == "gan" else set()
     density = {"log_density.npy"} if family in REFERENCES else set()
     assert files.keys() == {"scorecard.json", "samples.npy", "timing.json"} | fitted | density
     samples = np.load(io.BytesIO(files["samples.npy"]))
     assert samples.shape == (PLAN.protocol.n_samples, 2)
-    assert heard[-1][0] == "scoring"
-    assert (("training", 50, 50) in [at[:3] for at in heard]) == (family == "gan")
+    assert heard[-1].stage == "scoring"
+    assert (("training", 50, 50) in [event[1:4] for event in heard]) == (family == "gan")
 
-    again = run_cell(cell, lambda *_: None, plan=PLAN)
+    again = run_cell(Desk(cell), plan=PLAN)
     del files["timing.json"], again["timing.json"]
     assert again == files
 
@@ -39,12 +41,24 @@ def test_on_an_accelerator_all_seeds_are_fitted_in_one_program(monkeypatch):
     monkeypatch.setattr(
         study_cells, "fit_seeds", lambda *a, **k: calls.append(k["seeds"]) or together(*a, **k)
     )
-    alone, both = ([run_cell(cell, lambda *_: None, plan=p) for cell in cells] for p in plans)
+    alone, both = ([run_cell(Desk(cell), plan=p) for cell in cells] for p in plans)
     assert calls == [(0,), (1,), (0, 1)]
-    again = run_cell(cells[1], lambda *_: None, plan=plans[1])
+    again = run_cell(Desk(cells[1]), plan=plans[1])
     assert len(calls) == 3
     assert again["scorecard.json"] == both[1]["scorecard.json"]
     for one, other in zip(alone, both, strict=True):
         a, b = (np.load(io.BytesIO(files["samples.npy"])) for files in (one, other))
         np.testing.assert_allclose(a, b, atol=0.02)
     assert alone[0]["samples.npy"] != alone[1]["samples.npy"]
+
+
+def test_a_cell_that_goes_on_gives_the_same_files(monkeypatch):
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
+    cell, heard = Cell("gaussian_mixture", "gan", 0), []
+    study_cells._LAST.clear()
+    whole = run_cell(Desk(cell, tell=heard.append), plan=PLAN)
+    kept = [event.checkpoint for event in heard if isinstance(event, Kept)]
+    for checkpoint in (kept[0], kept[-1]):
+        study_cells._LAST.clear()
+        again = run_cell(Desk(cell, checkpoint), plan=PLAN)
+        assert {**again, "timing.json": b""} == {**whole, "timing.json": b""}

@@ -6,6 +6,7 @@ import pytest
 
 from densitometer.errors import UsageError
 from densitometer.files import write_file, write_folder
+from densitometer.study.events import Desk
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import opened, read_plan
 
@@ -85,19 +86,66 @@ def test_a_study_killed_before_its_plan_was_written_can_start_again(tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("card", ["", "[{", "[1]", "7", '[{"value": 1}]'])
-def test_a_cell_with_a_damaged_scorecard_is_missing(tmp_path, card):
+def damage(folder, how):
+    card = folder / "scorecard.json"
+    match how:
+        case "truncated":
+            card.write_bytes(card.read_bytes()[:-7])
+        case "flipped":
+            card.write_bytes(card.read_bytes().replace(b"0.1", b"0.2"))
+        case "foreign":
+            card.write_text("[]")
+        case "lost":
+            (folder / "samples.npy").unlink()
+        case "unlisted":
+            (folder / "manifest.json").unlink()
+        case "list of nothing":
+            (folder / "manifest.json").write_text("[" * 100_000)
+        case "list of others":
+            (folder / "manifest.json").write_text('{"../../../plan.json": "00"}')
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["truncated", "flipped", "foreign", "lost", "unlisted", "list of nothing", "list of others"],
+)
+def test_a_cell_that_is_not_as_it_was_written_is_named_set_aside_and_missing(tmp_path, how):
     plan = fake_cells.plan()
     with opened(tmp_path, plan) as store:
-        store.put(CELL, fake_cells.good(CELL, lambda *_: None))
-        (store.path(CELL) / "scorecard.json").write_text(card)
+        store.put(CELL, fake_cells.good(Desk(CELL)))
+        path = store.path(CELL)
+        damage(path, how)
+        left = sorted(p.name for p in path.iterdir())
     with opened(tmp_path, plan) as store:
         assert CELL in store.missing()
+        [sentence] = store.damaged
+        assert str(path) in sentence
+        aside = path.with_name("0.damaged")
+        assert str(aside) in sentence
+        assert sorted(p.name for p in aside.iterdir()) == left
+        assert not path.exists()
+        store.put(CELL, fake_cells.good(Desk(CELL)))
+    with opened(tmp_path, plan) as store:
+        assert (CELL in store.missing(), store.damaged) == (False, [])
+
+
+def test_what_an_unfinished_cell_left_is_given_back_or_set_aside(tmp_path):
+    plan = fake_cells.plan()
+    with opened(tmp_path, plan) as store:
+        assert store.kept(CELL) is None
+        store.keep(CELL, b"half")
+    with opened(tmp_path, plan) as store:
+        assert (store.kept(CELL), CELL in store.missing()) == (b"half", True)
+        (store.path(CELL) / "checkpoint.safetensors").write_bytes(b"hulf")
+        assert store.kept(CELL) is None
+        assert "checkpoint.safetensors is not as it was written" in store.damaged[0]
+        store.put(CELL, fake_cells.good(Desk(CELL)))
+        assert store.kept(CELL) is None
 
 
 def test_floats_reach_the_results_without_a_loss(tmp_path):
     with opened(tmp_path, fake_cells.plan()) as store:
-        store.put(CELL, fake_cells.good(CELL, lambda *_: None))
+        store.put(CELL, fake_cells.good(Desk(CELL)))
         store.write_results()
         value = store.rows(CELL)[0]["value"]
     _, first, second = (tmp_path / "results.csv").read_text().splitlines()

@@ -6,10 +6,8 @@ process on any machine; only the store writes to the study's folder.
 
 import io
 import json
-import math
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,34 +21,34 @@ from densitometer.models import Model
 from densitometer.nets import parameter_count
 from densitometer.randomness import key_for
 from densitometer.scorecard import score
+from densitometer.study.events import Desk
 from densitometer.study.plan import Cell, Plan
 from densitometer.targets.base import Target
 from densitometer.training import Fit, fit_seeds
 
-Report = Callable[[str, int, int, float], None]
-"""Tells how far a cell is: (stage, step, steps, loss)."""
 
-
-def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
+def run_cell(desk: Desk, *, plan: Plan) -> dict[str, bytes]:
     """Make and judge one cell; its files by name.
 
-    All of them but ``timing.json`` are functions of the plan and the cell, byte for byte.
+    All of them but ``timing.json`` are functions of the plan and the cell, byte for byte, wherever
+    it was stopped before and went on.
     """
+    cell = desk.cell
     timing: dict[str, float] = {"began": time.time(), "worker": os.getpid()}
     started = time.perf_counter()
     protocol, target = plan.protocol, targets.get(cell.target)
     files: dict[str, bytes] = {}
     if cell.family in plan.families:
-        report("compiling", 0, 0, math.nan)
-        fitted = _fit(cell, report, plan)
+        desk.report("compiling")
+        fitted = _fit(desk, plan)
         model = fitted.model
         files |= _fit_files(fitted, cell, plan)
         timing |= fitted.seconds
     else:
-        report("fitting", 0, 0, math.nan)
+        desk.report("fitting")
         model = _reference(cell.family, target, _drawn(plan, cell, "train"))
     trained = time.perf_counter()
-    report("scoring", 0, 0, math.nan)
+    desk.report("scoring")
     card = score(
         model,
         target,
@@ -69,12 +67,13 @@ def run_cell(cell: Cell, report: Report, *, plan: Plan) -> dict[str, bytes]:
     return files | {"timing.json": _json(timing)}
 
 
-def _fit(cell: Cell, report: Report, plan: Plan) -> Fit:
+def _fit(desk: Desk, plan: Plan) -> Fit:
     """The fit of a cell, and with it those of all seeds that the plan fits together.
 
     They are kept until another cell asks for others, since their cells come next. All are made
     whichever is missing, so that what a cell gives depends on the plan and the cell alone.
     """
+    cell = desk.cell
     seeds = plan.together(cell)
     wanted = (plan.to_json(), cell.target, cell.family, seeds)
     if wanted not in _LAST:
@@ -85,7 +84,9 @@ def _fit(cell: Cell, report: Report, plan: Plan) -> Fit:
             [_drawn(plan, cell, "holdout") for cell in cells],
             seeds=seeds,
             budget=plan.budget,
-            progress=lambda step, steps, loss: report("training", step, steps, loss),
+            progress=lambda step, steps, loss: desk.report("training", step, steps, loss),
+            resume=desk.kept,
+            keep=desk.keep,
         )
         _LAST.clear()
         _LAST[wanted] = fits

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from densitometer.study.executors import Event, Failed, Finished, Running
+from densitometer.study.events import Event, Failed, Finished, Kept, Running
 from densitometer.study.plan import Cell, Plan
 
 Rows = Sequence[Mapping[str, Any]]
@@ -60,7 +60,7 @@ class Display:
         """Show what happened; `rows` is the scorecard of a cell that is finished."""
         if isinstance(event, Running):
             self._update(event)
-        else:
+        elif not isinstance(event, Kept):
             self._finish(event, rows)
         self._bars.update(self._all, completed=self._done, note=self._time_left())
 

@@ -5,7 +5,6 @@ as it happens; closing it stops everything. It knows nothing of folders, screens
 """
 
 import contextlib
-import math
 import multiprocessing
 import os
 import signal
@@ -18,10 +17,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from densitometer.errors import UsageError
 from densitometer.files import cache_folder
+from densitometer.study.events import Desk, Event, Failed, Finished, Kept, Running, Work
 from densitometer.study.plan import Cell
 
 TRIES = 3
@@ -30,44 +30,20 @@ TRIES = 3
 PLATFORMS = {"gpu": "cuda,cpu"}
 """What JAX calls a device. Its own choice of products in half precision would spoil densities."""
 
-Work = Callable[[Cell, Callable[[str, int, int, float], None]], dict[str, bytes]]
-"""Runs a cell, reporting (stage, step, steps, loss); returns the cell's files. Picklable."""
-
-
-class Running(NamedTuple):
-    """A cell has got this far."""
-
-    cell: Cell
-    stage: str
-    step: int = 0
-    steps: int = 0
-    loss: float = math.nan
-
-
-class Finished(NamedTuple):
-    """A cell is done; these are its files."""
-
-    cell: Cell
-    files: dict[str, bytes]
-
-
-class Failed(NamedTuple):
-    """A cell raised, or its workers died; this is why."""
-
-    cell: Cell
-    error: str
-
-
-Event = Running | Finished | Failed
-
 
 def run_locally(
-    cells: Sequence[Cell], work: Work, *, workers: int, log: Path, device: str = "cpu"
+    cells: Sequence[Cell],
+    work: Work,
+    kept: Callable[[Cell], bytes | None],
+    *,
+    workers: int,
+    log: Path,
+    device: str = "cpu",
 ) -> Generator[Event]:
     """Run cells in processes of this machine, in the order given.
 
-    A worker that dies is replaced and its cell started again. Whatever workers print, and the last
-    words of one that crashes, go to the file `log`.
+    A worker that dies is replaced, and its cell goes on from what is `kept` of it. Whatever workers
+    print, and the last words of one that crashes, go to the file `log`.
     """
     queue, deaths = deque(cells), Counter[Cell]()
     workers, available = min(workers, len(cells)), cores()
@@ -78,7 +54,8 @@ def run_locally(
         while True:
             for worker in crew:
                 if worker.cell is None and queue:
-                    worker.give(queue.popleft())
+                    cell = queue.popleft()
+                    worker.give(cell, kept(cell))
             busy: dict[Any, _Worker] = {
                 worker.pipe: worker for worker in crew if worker.cell is not None
             }
@@ -90,7 +67,7 @@ def run_locally(
                 assert cell is not None
                 try:
                     event = worker.pipe.recv()
-                    working = isinstance(event, Running)
+                    working = isinstance(event, Running | Kept)
                 except (EOFError, OSError):
                     cause, working = worker.replace(), False
                     deaths[cell] += 1
@@ -174,11 +151,11 @@ class _Worker:
         self._work, self._core, self._log, self._device = work, core, log, device
         self._start()
 
-    def give(self, cell: Cell) -> None:
-        """Have it run `cell`. If it is dead, reading its pipe will tell."""
+    def give(self, cell: Cell, kept: bytes | None) -> None:
+        """Have it run `cell` from where it was. If it is dead, reading its pipe will tell."""
         self.cell = cell
         with contextlib.suppress(OSError):
-            self.pipe.send(cell)
+            self.pipe.send((cell, kept))
             self.pipe.send(self._work)
 
     def replace(self) -> str:
@@ -223,13 +200,12 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str
     settle(device)
     while True:
         try:
-            cell = pipe.recv()
+            cell, kept = pipe.recv()
         except EOFError:
             return
         try:
             work: Work = pipe.recv()  # imports JAX, now that everything is settled
-            files = work(cell, lambda *at, cell=cell: pipe.send(Running(cell, *at)))
-            event = Finished(cell, files)
+            event = Finished(cell, work(Desk(cell, kept, pipe.send)))
         except Exception:
             event = Failed(cell, traceback.format_exc())
         pipe.send(event)

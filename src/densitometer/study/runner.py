@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from rich.console import Console
 
 from densitometer.study.display import Display
-from densitometer.study.executors import Failed, Finished, Work, run_locally
+from densitometer.study.events import Failed, Finished, Kept, Work
+from densitometer.study.executors import run_locally
 from densitometer.study.plan import Cell
 from densitometer.study.store import Store
 
@@ -39,13 +40,17 @@ def run(
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
         contextlib.closing(
-            run_locally(missing, work, workers=workers, log=log, device=store.plan.device)
+            run_locally(
+                missing, work, store.kept, workers=workers, log=log, device=store.plan.device
+            )
         ) as events,
     ):
         for event in events:
             if isinstance(event, Finished):
                 store.put(event.cell, event.files)
                 store.write_results()
+            elif isinstance(event, Kept):
+                store.keep(event.cell, event.checkpoint)
             elif isinstance(event, Failed):
                 store.put_error(event.cell, event.error)
                 failures[event.cell] = event.error

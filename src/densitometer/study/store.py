@@ -14,7 +14,10 @@ from densitometer.errors import UsageError
 from densitometer.files import (
     PARTIAL,
     check_folder,
+    read_sealed,
     remove_partial,
+    sealed,
+    set_aside,
     write_file,
     write_folder,
     writing,
@@ -23,6 +26,9 @@ from densitometer.study.plan import Cell, Plan
 
 COLUMNS = ("target", "family", "seed", "metric", "value", "stderr", "provenance")
 """The columns of `results.csv`, and the keys of a row of `scorecard.json`."""
+
+CHECKPOINT = "checkpoint.safetensors"
+"""The name of what an unfinished cell has left in its folder."""
 
 LOCK = ".lock"
 
@@ -33,7 +39,12 @@ class Store:
     def __init__(self, folder: Path, plan: Plan):
         self.folder = folder
         self.plan = plan
-        self._rows = {cell: rows for cell in plan.cells() if (rows := self._read(cell)) is not None}
+        self.damaged: list[str] = []
+        """What was not as it was written, and where it has been put, in sentences."""
+        self._rows: dict[Cell, list[dict[str, Any]]] = {}
+        for cell in plan.cells():
+            if "scorecard.json" in (files := self._read(cell)):
+                self._rows[cell] = json.loads(files["scorecard.json"])
 
     def path(self, cell: Cell) -> Path:
         """The folder of a cell."""
@@ -47,14 +58,22 @@ class Store:
         """The rows of a finished cell's scorecard."""
         return self._rows[cell]
 
+    def kept(self, cell: Cell) -> bytes | None:
+        """What an unfinished cell can go on from, if it has left something."""
+        return self._read(cell).get(CHECKPOINT)
+
+    def keep(self, cell: Cell, checkpoint: bytes) -> None:
+        """Keep what an unfinished cell can go on from."""
+        write_folder(self.path(cell), sealed({CHECKPOINT: checkpoint}))
+
     def put(self, cell: Cell, files: Mapping[str, bytes]) -> None:
         """Keep the files of a finished cell."""
-        write_folder(self.path(cell), files)
+        write_folder(self.path(cell), sealed(files))
         self._rows[cell] = json.loads(files["scorecard.json"])
 
     def put_error(self, cell: Cell, error: str) -> None:
         """Keep why a cell failed, where its files would be; it stays missing, so it is retried."""
-        write_folder(self.path(cell), {"error.txt": error.encode()})
+        write_folder(self.path(cell), sealed({"error.txt": error.encode()}))
 
     def write_results(self) -> None:
         """Write `results.csv`: the rows of every finished cell, in the plan's order."""
@@ -66,12 +85,17 @@ class Store:
                 writer.writerow("nan" if row[name] is None else row[name] for name in COLUMNS)
         write_file(self.folder / "results.csv", text.getvalue().encode())
 
-    def _read(self, cell: Cell) -> list[dict[str, Any]] | None:
+    def _read(self, cell: Cell) -> dict[str, bytes]:
+        """The files of a cell, none if there are none; what is damaged is set aside."""
+        path = self.path(cell)
+        if not path.exists():
+            return {}
         try:
-            rows = json.loads((self.path(cell) / "scorecard.json").read_bytes())
-            return rows if all(row.keys() == set(COLUMNS) for row in rows) else None
-        except (OSError, ValueError, TypeError, AttributeError):
-            return None
+            return read_sealed(path)
+        except UsageError as error:
+            aside = set_aside(path)
+            self.damaged.append(f"{error} It is now in {aside}, and computed again.")
+            return {}
 
 
 @contextlib.contextmanager
