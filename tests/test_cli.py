@@ -133,6 +133,16 @@ SCORE = "score --samples x.npy --target spiral"
         ("study --budget smok", "did you mean 'smoke'?"),
         ("study --seeds 0", "'0' is no whole number from 1"),
         ("study --workers two", "'two' is no whole number"),
+        ("study --sweep ddpm", "'ddpm' is not like ddpm.width=64,128"),
+        ("study --sweep dddpm.width=3", "did you mean 'ddpm'?"),
+        ("study --sweep ddpm.widht=3", "did you mean 'width'?"),
+        ("study --sweep ddpm.width=64,wide", "must be int, not 'wide'"),
+        ("study --sweep ddpm.width=64,0", "ddpm: width must be above 0, not 0"),
+        ("study --families dsm --sweep ddpm.width=64", "ddpm is not among --families"),
+        ("study --plan nowhere.toml", "cannot read nowhere.toml"),
+        ("study --plan broken.toml", "broken.toml is no plan"),
+        ("study --plan strange.toml", "there is no 'colour' in a plan"),
+        ("study --plan nothing.toml --seeds 2", "leave out --seeds"),
         ("study --device tpu", "there is no device 'tpu'"),
         ("study --device gpu --workers 2", "leave out --workers"),
         ("fit dms --target spiral", "did you mean 'dsm'?"),
@@ -192,6 +202,9 @@ def test_bad_input_is_one_sentence(command, expected, cell, capsys):
     write("nan.npy", np.where(GOOD == 100, np.nan, GOOD))
     write("huge.npy", GOOD * 1e300)
     write("few.npy", GOOD[:99])
+    write("broken.toml", b"seeds = ")
+    write("strange.toml", b"colour = 3")
+    write("nothing.toml", b"")
     before = sorted(Path().rglob("*"))
     assert cli.main(command.format(cell=cell).split()) == 2
     out, err = capsys.readouterr()

@@ -23,12 +23,11 @@ from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.registry import Field, Registry
-from densitometer.study.plan import DEVICES, PROTOCOLS, Cell, Plan
+from densitometer.study.plan import DEVICES, MAX_SEED, MOST_SEEDS, PROTOCOLS, Cell, Plan, family_of
 from densitometer.targets import TARGETS
 
 _CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
 MAX_POINTS = 100_000_000
-MAX_SEED = 2**31 - 1
 FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--family.FIELD VALUE ...]"
 
 
@@ -101,9 +100,12 @@ def _study(options: argparse.Namespace) -> int:
 
     settle()
     console = _console()
-    families = None if options.families is None else {name: {} for name in options.families}
-    targets = None if options.targets is None else dict.fromkeys(options.targets)
-    plan = Plan.make(families, targets, range(options.seeds), options.budget, options.device)
+    plan = _plan(options)
+    if options.plan or options.sweep:
+        from densitometer import families
+
+        for name, given in plan.families.items():
+            families.get(family_of(name), **given)  # complains of values that make no sense
     workers, folder = options.workers or len(cores()), options.out
     if plan.device != "cpu":
         if options.workers not in (None, 1):
@@ -116,7 +118,7 @@ def _study(options: argparse.Namespace) -> int:
         cells, missing = len(plan.cells()), len(store.missing())
         console.print(
             f"{', '.join(plan.families)}, beside truth, kde and gmm, on {', '.join(plan.targets)}; "
-            f"{_count(options.seeds, 'seed')}, {plan.budget} budget.",
+            f"{_count(len(plan.seeds), 'seed')}, {plan.budget} budget.",
             soft_wrap=True,
         )
         there = f", {cells - missing} of them already there" if missing < cells else ""
@@ -138,6 +140,27 @@ def _study(options: argparse.Namespace) -> int:
         sentence = f"{len(failures)} of {_count(cells, 'cell')} failed, see {folder}/cells/{some};"
         return _end(1, f"{sentence} the same command tries again.")
     return 0
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    """The plan that a file or the options ask for."""
+    asked = {
+        name: value
+        for name in ("families", "targets", "seeds", "budget", "device", "sweep")
+        if (value := getattr(options, name)) is not None
+    }
+    if options.plan is not None:
+        if asked:
+            raise UsageError(f"--plan says all; leave out --{' and --'.join(asked)}.")
+        return Plan.from_file(options.plan)
+    families: dict[str, dict[str, Any]] = {n: {} for n in asked.pop("families", FAMILIES)}
+    for name, field, values in asked.pop("sweep", ()):
+        if name not in families:
+            raise UsageError(f"--sweep {name}.{field}: {name} is not among --families.")
+        families[name][field] = values
+    if "seeds" in asked:
+        asked["seeds"] = range(asked["seeds"])
+    return Plan.make(families, **asked)
 
 
 def _fit(options: argparse.Namespace) -> int:
@@ -383,10 +406,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("out/study"), metavar="DIR", help="folder (%(default)s)")
     add("--families", nargs="+", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (all)")
     add("--targets", nargs="+", metavar="TARGET", help=f"of {', '.join(TARGETS)} (all)")
-    add("--seeds", type=_whole(1, 10_000), default=1, metavar="N", help="how many (%(default)s)")
-    add("--budget", choices=list(PROTOCOLS), default="standard", help="(%(default)s)")
+    add("--seeds", type=_whole(1, MOST_SEEDS), metavar="N", help="how many (1)")
+    add("--budget", choices=list(PROTOCOLS), help="(standard)")
+    add(
+        "--sweep",
+        type=_swept,
+        action="append",
+        metavar="FAMILY.FIELD=VALUE,…",
+        help="a variant of the family for each value of a hyper-parameter",
+    )
+    add("--plan", type=Path, metavar="FILE", help="all of this from a .toml or a study's plan.json")
     add("--workers", type=_whole(1, 1024), metavar="N", help="processes (one a core)")
-    add("--device", choices=list(DEVICES), default="cpu", help="to compute on (%(default)s)")
+    add("--device", choices=list(DEVICES), help="to compute on (cpu)")
 
     fit = commands.add_parser("fit", help="fit one family to one target and judge it")
     families = fit.add_subparsers(dest="family", metavar="FAMILY", required=True)
@@ -449,6 +480,20 @@ def _add_hyperparameter(add: Callable[..., Any], field: Field) -> None:
         metavar="VALUE",
         help=f"{field.doc} ({_words(field.annotation)}; {field.default})".replace("%", "%%"),
     )
+
+
+def _swept(word: str) -> tuple[str, str, list[Any]]:
+    """What reads ``ddpm.width=64,128`` as a family, a hyper-parameter and its values."""
+    named, equals, values = word.partition("=")
+    name, dot, field = named.partition(".")
+    if not (equals and dot and name and field):
+        raise argparse.ArgumentTypeError(f"'{word}' is not like ddpm.width=64,128")
+    try:
+        annotations = {f.name: f.annotation for f in FAMILIES.fields(name)}
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
+    read = _typed(annotations[field]) if field in annotations else str
+    return name, field, [read(value) for value in values.split(",")]
 
 
 def _typed(annotation: str) -> Callable[[str], Any]:

@@ -10,6 +10,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,21 @@ class Field:
     annotation: str
     default: Any
     doc: str
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a value is of the kind that the annotation says."""
+        for kind in self.annotation.split(" | "):
+            if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+                return True
+            if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+                return math.isfinite(value)
+            if kind == "str" and isinstance(value, str):
+                return True
+            if (kind == "None" and value is None) or (kind == "bool" and isinstance(value, bool)):
+                return True
+            if kind.startswith("Literal[") and isinstance(value, str) and repr(value) in kind:
+                return True
+        return False
 
 
 class Registry(Mapping[str, Any]):

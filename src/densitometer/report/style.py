@@ -8,6 +8,8 @@ is known, the truth and the baselines, is grey.
 
 from typing import Any
 
+from densitometer.study.plan import family_of
+
 FAMILY_COLOURS = {
     "ebm": "#CC3526",
     "sm": "#06BFA8",
@@ -53,8 +55,8 @@ DPI = 300
 
 
 def colour(name: str) -> str:
-    """The colour of a family or reference; a family of one's own is dark grey."""
-    return FAMILY_COLOURS.get(name) or REFERENCE_COLOURS.get(name, "#444444")
+    """The colour of a family and its variants, or of a reference; one's own is dark grey."""
+    return FAMILY_COLOURS.get(family_of(name)) or REFERENCE_COLOURS.get(name, "#444444")
 
 
 RC: dict[Any, Any] = {

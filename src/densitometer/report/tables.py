@@ -11,7 +11,7 @@ from densitometer.metrics import METRICS
 from densitometer.report import digits, findings, style
 from densitometer.report.findings import best, impossible
 from densitometer.report.results import Measure, Results
-from densitometer.study.plan import REFERENCES
+from densitometer.study.plan import REFERENCES, family_of
 
 if TYPE_CHECKING:
     from densitometer.floors import Floor
@@ -151,7 +151,7 @@ def hyperparameters(results: Results, family: str) -> Table:
     values = planned if files is None else files.fit["hyperparameters"]
     rows = [
         Row(f.name, (Entry(_plain(values.get(f.name, f.default))), Entry(f.doc, faint=True)))
-        for f in FAMILIES.fields(family)
+        for f in FAMILIES.fields(family_of(family))
     ]
     return Table(("value", "meaning"), (Block("", tuple(rows)),))
 

@@ -22,7 +22,7 @@ from densitometer.nets import parameter_count
 from densitometer.randomness import key_for
 from densitometer.scorecard import score
 from densitometer.study.events import Desk
-from densitometer.study.plan import Cell, Plan
+from densitometer.study.plan import Cell, Plan, family_of
 from densitometer.targets.base import Target
 from densitometer.training import Fit, fit_seeds
 
@@ -79,7 +79,7 @@ def _fit(desk: Desk, plan: Plan) -> Fit:
     if wanted not in _LAST:
         cells = [cell._replace(seed=seed) for seed in seeds]
         fits = fit_seeds(
-            families.get(cell.family, **plan.families[cell.family]),
+            families.get(family_of(cell.family), **plan.families[cell.family]),
             [_drawn(plan, cell, "train") for cell in cells],
             [_drawn(plan, cell, "holdout") for cell in cells],
             seeds=seeds,

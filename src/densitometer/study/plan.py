@@ -5,9 +5,15 @@ what tells a study to continue from somebody else's.
 """
 
 import dataclasses
+import difflib
+import itertools
 import json
+import platform
+import re
 import textwrap
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import densitometer
@@ -20,6 +26,26 @@ DEVICES = ("cpu", "gpu")
 
 REFERENCES = ("truth", "kde", "gmm")
 """Judged like families, on every target: a fresh true sample, and two honest baselines."""
+
+
+MAX_SEED = 2**31 - 1
+"""The largest seed."""
+
+MOST_SEEDS = 10_000
+"""Of a study, where they are counted."""
+
+MOST_POINTS = 10_000_000
+"""Of any kind."""
+
+ASKED = {
+    "families": "names, or a table of hyper-parameters for each",
+    "targets": "names",
+    "seeds": "how many, or which",
+    "budget": "a name",
+    "device": "a name",
+    "protocol": "whole numbers by name",
+}
+"""What a person's plan may say, and how."""
 
 
 class Cell(NamedTuple):
@@ -74,43 +100,96 @@ class Plan:
         seeds: Iterable[int] = (0,),
         budget: str = "standard",
         device: str = "cpu",
+        protocol: Mapping[str, int] | None = None,
     ) -> "Plan":
         """A plan of some families and targets, by default of all.
 
         Args:
-            families: names, and the hyper-parameters that differ from their defaults.
+            families: names, and the hyper-parameters that differ from their defaults. A list of
+                values is a sweep: a variant of the family for each, named ``ddpm.width=64``. What
+                stands before a name's first dot is the family.
             targets: names.
             seeds: what each family is fitted with on each target.
             budget: how long to train, and how many points for everything.
             device: one of `DEVICES`.
+            protocol: numbers of points that differ from the budget's.
 
         Raises:
-            UsageError: there is no such family, target, budget or device.
+            UsageError: there is no such family, hyper-parameter, target, budget or device, or a
+                value is none of its kind.
         """
         from importlib.metadata import version  # slow to import, and help needs this module
 
         families = {name: {} for name in FAMILIES} if families is None else families
+        seeds = tuple(dict.fromkeys(seeds))
         if budget not in PROTOCOLS:
             raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(PROTOCOLS)}.")
         if device not in DEVICES:
             raise UsageError(f"there is no device '{device}'; choose from {', '.join(DEVICES)}.")
+        if not seeds or not all(_is_whole(seed, 0, MAX_SEED) for seed in seeds):
+            raise UsageError(f"seeds are whole numbers from 0 to {MAX_SEED}; give at least one.")
+        for name, number in (protocol or {}).items():
+            if name not in Protocol.__annotations__:
+                names = ", ".join(Protocol.__annotations__)
+                raise UsageError(f"there is no number of points '{name}'; choose from {names}.")
+            if not _is_whole(number, 10, MOST_POINTS):
+                raise UsageError(f"{name} is a whole number from 10 to {MOST_POINTS}.")
         return cls(
             families={
-                name: {field.name: field.default for field in FAMILIES.fields(name)} | dict(changed)
+                variant: {field.name: field.default for field in FAMILIES.fields(family_of(name))}
+                | values
                 for name, changed in families.items()
+                for variant, values in _variants(name, changed)
             },
             targets=tuple(
-                TARGETS.check(name) for name in (TARGETS if targets is None else targets)
+                dict.fromkeys(TARGETS.check(t) for t in (TARGETS if targets is None else targets))
             ),
-            seeds=tuple(seeds),
+            seeds=seeds,
             budget=budget,
-            protocol=PROTOCOLS[budget],
+            protocol=dataclasses.replace(PROTOCOLS[budget], **(protocol or {})),
             versions={
                 "densitometer": densitometer.__version__,
-                **{p: version(p) for p in ("jax", "equinox", "optax", "diffrax")},
+                "python": platform.python_version(),
+                **{p: version(p) for p in ("jax", "equinox", "optax", "diffrax", "numpy", "scipy")},
             },
             device=device,
         )
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Plan":
+        """A plan written by a person as TOML, or by a study as its ``plan.json``.
+
+        Raises:
+            UsageError: the file cannot be read, says something that is not known, or asks for what
+                there is not.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+            asked = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+            if not isinstance(asked, dict):
+                raise ValueError("it is no table")
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"cannot read {path}: {why}.") from None
+        except (ValueError, RecursionError) as error:
+            why = (str(error).splitlines() or ["nested too deeply"])[0][:100]
+            raise UsageError(f"{path} is no plan: {why}.") from None
+        asked.pop("versions", None)  # of whoever ran it; ours go into the new plan
+        for name in asked:
+            if name not in ASKED:
+                raise UsageError(
+                    f"{path}: there is no '{name}' in a plan, only {', '.join(ASKED)}."
+                )
+            if not _is_written(asked[name], name):
+                raise UsageError(f"{path}: {name} must be {ASKED[name]}.")
+        if isinstance(seeds := asked.get("seeds"), int):
+            asked["seeds"] = range(min(seeds, MOST_SEEDS))
+        if isinstance(named := asked.get("families"), list):
+            asked["families"] = {name: {} for name in named}
+        try:
+            return cls.make(**asked)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
 
     def cells(self) -> list[Cell]:
         """Every cell, in the order of `results.csv`."""
@@ -161,6 +240,49 @@ class Plan:
             ),
             None,
         )
+
+
+def family_of(name: str) -> str:
+    """The family of a variant: what stands before the first dot of its name."""
+    return name.partition(".")[0]
+
+
+def _is_written(value: Any, name: str) -> bool:
+    """Whether a word of a plan is of the kind that `ASKED` tells."""
+    within = {"families": dict, "protocol": int}
+    if isinstance(value, dict):
+        return name in within and all(isinstance(v, within[name]) for v in value.values())
+    if name in ("budget", "device"):
+        return isinstance(value, str)
+    if name == "seeds":
+        many = value if isinstance(value, list) else [value]
+        return all(isinstance(v, int) and not isinstance(v, bool) for v in many)
+    return name != "protocol" and isinstance(value, list) and all(isinstance(v, str) for v in value)
+
+
+def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The variants of a family that lists of values ask for, itself if there are none."""
+    kind = FAMILIES.check(family_of(name))
+    if not re.fullmatch(r"[\w.=+-]+", name):
+        raise UsageError(f"a variant's name has letters, digits and . = + - only, not '{name}'.")
+    fields = {field.name: field for field in FAMILIES.fields(kind)}
+    for field, values in changed.items():
+        if field not in fields:
+            near = difflib.get_close_matches(field, fields, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(fields)}."
+            raise UsageError(f"{kind} has no hyper-parameter '{field}'; {hint}")
+        for value in values if isinstance(values, list) else [values]:
+            if not fields[field].accepts(value):
+                kinds = fields[field].annotation
+                raise UsageError(f"{kind}: {field} must be {kinds}, not {_brief(value)}.")
+    swept = {field: values for field, values in changed.items() if isinstance(values, list)}
+    for values in itertools.product(*swept.values()):
+        chosen = dict(zip(swept, values, strict=True))
+        yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), {**changed, **chosen}
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _brief(value: Any) -> str:
