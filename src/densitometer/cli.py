@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import difflib
 import errno
+import functools
 import json
 import math
 import os
@@ -107,6 +108,8 @@ def _study(options: argparse.Namespace) -> int:
         for name, given in plan.families.items():
             families.get(family_of(name), **given)  # complains of values that make no sense
     workers, folder = options.workers or len(cores()), options.out
+    if options.scheduler and options.cluster:
+        raise UsageError("--scheduler names a cluster and --cluster starts one; leave out either.")
     if plan.device != "cpu":
         if options.workers not in (None, 1):
             raise UsageError(f"a {plan.device} is used by one process; leave out --workers.")
@@ -126,7 +129,15 @@ def _study(options: argparse.Namespace) -> int:
             f"{_count(cells, 'cell')}{there}; {_count(workers, 'process')}; in {folder}.",
             soft_wrap=True,
         )
-        failures = run(store, console, workers=workers)
+        with contextlib.ExitStack() as stack:
+            execute = None
+            if options.scheduler or options.cluster:
+                from densitometer.study.cluster import connected, run_on
+
+                client = stack.enter_context(connected(options.scheduler, workers))
+                execute = functools.partial(run_on, client)
+                workers = sum(client.nthreads().values()) or 1
+            failures = run(store, console, workers=workers, execute=execute)
         if len(failures) < cells:
             _measure_floors(plan, len(cores()))
             _print_headlines(folder, plan, console)
@@ -417,6 +428,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--plan", type=Path, metavar="FILE", help="all of this from a .toml or a study's plan.json")
     add("--workers", type=_whole(1, 1024), metavar="N", help="processes (one a core)")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster that is running, tcp://…")
+    add("--cluster", choices=["local"], help="start a Dask cluster of this machine")
     add("--device", choices=list(DEVICES), help="to compute on (cpu)")
 
     fit = commands.add_parser("fit", help="fit one family to one target and judge it")

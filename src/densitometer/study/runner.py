@@ -2,19 +2,33 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from rich.console import Console
 
 from densitometer.study.display import Display
-from densitometer.study.events import Failed, Finished, Kept, Work
+from densitometer.study.events import Event, Failed, Finished, Kept, Work
 from densitometer.study.executors import run_locally
 from densitometer.study.plan import Cell
 from densitometer.study.store import Store
 
+Execute = Callable[
+    [Sequence[Cell], Work, Callable[[Cell], bytes | None]], Generator[Event, None, None]
+]
+"""Runs cells, given what runs one and what is kept of each, and yields what happens."""
+
+WRITE_EVERY = 5.0
+"""Seconds after which `results.csv` may be behind."""
+
 
 def run(
-    store: Store, console: Console, *, workers: int, work: Work | None = None
+    store: Store,
+    console: Console,
+    *,
+    workers: int,
+    work: Work | None = None,
+    execute: Execute | None = None,
 ) -> dict[Cell, str]:
     """Run the cells that `store` lacks and write `results.csv`.
 
@@ -23,8 +37,9 @@ def run(
     Args:
         store: the open folder of the study, and its plan.
         console: where progress is shown.
-        workers: how many processes.
+        workers: how many cells run at once.
         work: what runs a cell, if not `cells.run_cell`.
+        execute: where cells run, if not in so many processes of this machine.
 
     Returns:
         Why each cell failed that did; their tracebacks are in their folders.
@@ -37,24 +52,25 @@ def run(
     done = len(store.plan.cells()) - len(missing)
     failures: dict[Cell, str] = {}
     log = store.folder / "workers.log"
+    if execute is None:
+        execute = functools.partial(run_locally, workers=workers, log=log, device=store.plan.device)
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
-        contextlib.closing(
-            run_locally(
-                missing, work, store.kept, workers=workers, log=log, device=store.plan.device
-            )
-        ) as events,
+        contextlib.closing(execute(missing, work, store.kept)) as events,
     ):
+        written = time.monotonic()
         for event in events:
             if isinstance(event, Finished):
                 store.put(event.cell, event.files)
-                store.write_results()
             elif isinstance(event, Kept):
                 store.keep(event.cell, event.checkpoint)
             elif isinstance(event, Failed):
                 store.put_error(event.cell, event.error)
                 failures[event.cell] = event.error
             display.show(event, store.rows(event.cell) if isinstance(event, Finished) else ())
+            if time.monotonic() - written > WRITE_EVERY:
+                store.write_results()
+                written = time.monotonic()
     store.write_results()
     if log.exists() and log.stat().st_size == 0:
         log.unlink()

@@ -1,0 +1,118 @@
+"""Where cells run when one machine is not enough: the workers of a Dask cluster.
+
+The same generator of events as `executors.run_locally`. A cell travels with its plan and comes back
+as bytes, all by way of the scheduler: a worker needs this package, and no disk that others see.
+"""
+
+import contextlib
+import pickle
+import queue
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from densitometer.errors import UsageError
+from densitometer.study.events import Desk, Event, Failed, Finished, Running, Work
+from densitometer.study.executors import settle
+from densitometer.study.plan import Cell
+
+CONNECT = 15
+"""Seconds that a scheduler has to answer."""
+
+_ONE = threading.Lock()
+"""Held while a cell runs: one at a time a process, however many threads a worker has."""
+
+
+@contextlib.contextmanager
+def connected(address: str | None, workers: int) -> Iterator[Any]:
+    """A client of the scheduler at `address`; without one, of a cluster of this machine's own.
+
+    Raises:
+        UsageError: Dask is not installed, or no scheduler answers.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise UsageError(
+            "a cluster needs Dask; get it with pip install 'densitometer[cluster]'."
+        ) from None
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            settle()
+            settings: Any = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+            cluster: Any = stack.enter_context(LocalCluster(n_workers=workers, **settings))
+            address = cluster.scheduler_address
+        try:
+            client = Client(address, timeout=CONNECT)
+        except (OSError, ValueError, TimeoutError) as error:
+            why = (str(error).splitlines() or ["no answer"])[0][:100]
+            raise UsageError(
+                f"no Dask scheduler answers at {address} ({why}); start one with `dask scheduler`."
+            ) from None
+        yield stack.enter_context(client)
+
+
+def run_on(
+    client: Any, cells: Sequence[Cell], work: Work, kept: Callable[[Cell], bytes | None]
+) -> Generator[Event]:
+    """Run cells on the workers that a Dask client knows, the first ones first.
+
+    A cell whose worker is lost runs again elsewhere, from where it was when the study began.
+    """
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    topic = f"densitometer-{uuid.uuid4()}"
+    # As bytes, since what they are made of may be imported only after `settle`.
+    cargo = pickle.dumps(work)
+    client.subscribe_topic(topic, lambda event: events.put(_heard(event[1])))
+    futures: dict[Cell, Any] = {}
+    for place, cell in enumerate(cells):
+        futures[cell] = client.submit(
+            _run, cargo, cell, kept(cell), topic, key=f"{cell} {topic}", priority=-place, pure=False
+        )
+        futures[cell].add_done_callback(lambda done, cell=cell: events.put(_ended(cell, done)))
+    try:
+        while futures:
+            event = events.get()
+            if isinstance(event, Running):
+                if event.cell in futures:  # its last words may come after its end
+                    yield event
+            else:
+                del futures[event.cell]  # and the cluster forgets its files
+                yield event
+    finally:
+        client.unsubscribe_topic(topic)
+        client.cancel(list(futures.values()), force=True)
+
+
+def _heard(message: list[Any]) -> Running:
+    cell, *at = message
+    return Running(Cell(*cell), *at)
+
+
+def _ended(cell: Cell, done: Any) -> Event:
+    try:
+        return done.result()
+    except Exception as error:  # what Dask gives up on: three workers lost, or it was cancelled
+        return Failed(cell, f"{type(error).__name__}: {error}")
+
+
+def _run(cargo: bytes, cell: Cell, kept: bytes | None, topic: str) -> Finished | Failed:
+    """In a worker: run a cell, and tell how far it is."""
+    from distributed import get_worker
+
+    worker = get_worker()
+
+    def tell(event: Event) -> None:
+        # What a cell leaves is not sent: the scheduler would keep it all.
+        if isinstance(event, Running):
+            worker.log_event(topic, [list(event.cell), *event[1:]])
+
+    with _ONE:
+        try:
+            settle()
+            work: Work = pickle.loads(cargo)
+            return Finished(cell, work(Desk(cell, kept, tell)))
+        except Exception:
+            return Failed(cell, traceback.format_exc())
