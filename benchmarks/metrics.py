@@ -23,8 +23,8 @@ from pages import fill
 FIRST_SEED = 1_500_000_000
 """Neither a study's nor a floor's."""
 
-REPEATS = 800
-"""True samples a target for the calibration: 95 ± 0.8 % of them should be within."""
+REPEATS = 600
+"""True samples a target for the calibration: 95 ± 0.9 % of them should be within."""
 
 N = 2000
 """Samples of the calibration."""
@@ -72,43 +72,59 @@ def scores(job: tuple[str, str, int, int]) -> dict[str, float]:
     return {metric: estimate.value for metric, estimate in found.items()}
 
 
-def calibration(pool: ProcessPoolExecutor) -> list[str]:
+Cards = list[dict[str, float]]
+"""The value of each metric for one sample after another."""
+
+
+def true_samples(pool: ProcessPoolExecutor) -> list[tuple[str, Cards]]:
+    """The scores of fresh true samples of every target."""
+    from densitometer import targets
+
+    seeds = range(FIRST_SEED, FIRST_SEED + REPEATS)
+    return [
+        (name, list(pool.map(scores, [(name, "truth", N, s) for s in seeds], chunksize=5)))
+        for name in targets.TARGETS
+    ]
+
+
+def calibration(found: list[tuple[str, Cards]]) -> list[str]:
     """Shares of true samples within the floor, a line a metric, and those found true by all."""
     from densitometer import floors, targets
     from densitometer.estimates import Estimate
 
-    shares: dict[str, dict[str, float]] = defaultdict(dict)
-    passed: dict[str, float] = {}
-    for name in targets.TARGETS:
+    shares: dict[str, dict[str, str]] = defaultdict(dict)
+    passed: dict[str, str] = {}
+    for name, cards in found:
         known = floors.of(targets.get(name), N)
-        jobs = [(name, "truth", N, FIRST_SEED + r) for r in range(REPEATS)]
-        cards = list(pool.map(scores, jobs, chunksize=5))
         for metric, floor in known.metrics.items():
-            shares[metric][name] = float(np.mean([floor.holds(card[metric]) for card in cards]))
+            within = np.mean([floor.holds(card[metric]) for card in cards])
+            same = floor.low == floor.high and within == 1
+            shares[metric][name] = f"always {floor.low:g}" if same else f"{100 * within:.1f}"
         whole = [{m: Estimate(v, 1.0, "") for m, v in card.items()} for card in cards]
-        passed[name] = float(np.mean([known.verdict(card).fault is None for card in whole]))
+        true = np.mean([known.verdict(card).fault is None for card in whole])
+        passed[name] = f"{100 * true:.1f}"
     shares["**verdict of all**"] = passed
     lines = [f"| | {' | '.join(targets.TARGETS)} |", "|---|" + "---|" * len(targets.TARGETS)]
     for metric, by_target in shares.items():
-        cells = [f"{100 * by_target[t]:.1f}" if t in by_target else "–" for t in targets.TARGETS]
+        cells = [by_target.get(t, "–") for t in targets.TARGETS]
         lines.append(f"| {metric if '*' in metric else f'`{metric}`'} | {' | '.join(cells)} |")
     return lines
 
 
-def ladder(pool: ProcessPoolExecutor) -> dict[tuple[str, int], list[dict[str, float]]]:
+def ladder(pool: ProcessPoolExecutor) -> list[tuple[str, int, Cards]]:
     """The scores of true and of faulty samples of every size."""
     from planted import FAULTS
 
-    found = {}
+    found = []
     for n in SIZES:
         for fault in ("truth", *FAULTS):
             repeats = TRUTHS if fault == "truth" else PLANTED
             jobs = [(TARGET, fault, n, FIRST_SEED + 10_000 + r) for r in range(repeats)]
-            found[fault, n] = list(pool.map(scores, jobs, chunksize=2))
+            found.append((fault, n, list(pool.map(scores, jobs, chunksize=2))))
     return found
 
 
-def detection(found: dict[tuple[str, int], list[dict[str, float]]]) -> list[str]:
+def detection(found: dict[tuple[str, int], Cards]) -> list[str]:
     """From which size on each metric finds each fault, a line a metric."""
     from planted import FAULTS
 
@@ -129,7 +145,7 @@ def detection(found: dict[tuple[str, int], list[dict[str, float]]]) -> list[str]
     return lines
 
 
-def draw(found: dict[tuple[str, int], list[dict[str, float]]], path: Path) -> None:
+def draw(found: dict[tuple[str, int], Cards], path: Path) -> None:
     """The figure: a panel a metric, the band of true samples, a line a sampler."""
     import matplotlib.pyplot as plt
 
@@ -173,32 +189,31 @@ def draw(found: dict[tuple[str, int], list[dict[str, float]]], path: Path) -> No
         figure.savefig(path, dpi=110)
 
 
+PARTS = {"true": true_samples, "ladder": ladder}
+
+
 def main() -> None:
-    """Measure, then write."""
+    """Measure, keep what was found, then write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, default=Path("docs/metrics.md"))
-    parser.add_argument("--keep", type=Path, default=Path("out/benchmark/metrics.json"))
-    parser.add_argument("--draw-only", action="store_true", help="from what has been kept")
+    parser.add_argument("--keep", type=Path, default=Path("out/benchmark/metrics"))
+    parser.add_argument("--only", choices=[*PARTS, "none"], help="measure this, write from what is")
     options = parser.parse_args()
     settle()
-    if not options.draw_only:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(len(cores()), spawn) as pool:
-            calibrated = calibration(pool)
-            found = ladder(pool)
-        kept = {
-            "calibration": calibrated,
-            "ladder": [[fault, n, cards] for (fault, n), cards in found.items()],
-        }
-        options.keep.parent.mkdir(parents=True, exist_ok=True)
-        options.keep.write_text(json.dumps(kept), encoding="utf-8")
-    kept = json.loads(options.keep.read_text(encoding="utf-8"))
-    found = {(fault, n): cards for fault, n, cards in kept["ladder"]}
+    options.keep.mkdir(parents=True, exist_ok=True)
+    kept = {name: options.keep / f"{name}.json" for name in PARTS}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(cores()), spawn) as pool:
+        for name, measure in PARTS.items():
+            if options.only in (None, name):
+                kept[name].write_text(json.dumps(measure(pool)), encoding="utf-8")
+    true, rungs = (json.loads(path.read_text(encoding="utf-8")) for path in kept.values())
+    found = {(fault, n): cards for fault, n, cards in rungs}
     for cards in found.values():
         for card in cards:
             assert all(math.isfinite(v) for v in card.values())
     draw(found, options.page.with_suffix(".png"))
-    fill(options.page, "calibration", kept["calibration"])
+    fill(options.page, "calibration", calibration(true))
     fill(options.page, "detection", detection(found))
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import multiprocessing
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -51,7 +51,7 @@ ALIKE = 0.8
 NORMAL = 1.96
 """Standard errors to either end of a 95 % interval."""
 
-VERSION = 2
+VERSION = 3
 """Of what is measured: raised with every change of a metric that moves its floor."""
 
 
@@ -191,8 +191,22 @@ def measure(
         workers: processes that share the work; the numbers do not depend on them.
         progress: told how many repeats are done.
     """
-    one = functools.partial(perfect, target, n, n_test)
     seeds = range(FIRST_SEED, FIRST_SEED + repeats)
+    cards = true_scores(target, n, n_test, seeds, workers=workers, progress=progress)
+    return from_repeats(cards, n, n_test)
+
+
+def true_scores(
+    target: Target,
+    n: int,
+    n_test: int,
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, float]]:
+    """The values of fresh true samples, a dictionary by metric for each seed."""
+    one = functools.partial(perfect, target, n, n_test)
     cards = []
     with contextlib.ExitStack() as stack:
         values = map(one, seeds)
@@ -204,8 +218,8 @@ def measure(
         for card in values:
             cards.append(card)
             if progress is not None:
-                progress(len(cards), repeats)
-    return from_repeats(cards, n, n_test)
+                progress(len(cards), len(seeds))
+    return cards
 
 
 def from_repeats(cards: list[dict[str, float]], n: int, n_test: int) -> Floors:
@@ -228,16 +242,26 @@ def from_repeats(cards: list[dict[str, float]], n: int, n_test: int) -> Floors:
 
 
 def _floors(cards: list[dict[str, float]]) -> dict[str, Floor]:
+    return {name: _floor(np.array([card[name] for card in cards])) for name in cards[0]}
+
+
+def _floor(values: np.ndarray) -> Floor:
+    """The quantiles between which a further value lies with just those probabilities.
+
+    A small count takes few values, none of them perhaps just there: an end then lies on the value
+    that brings the share within nearest to what it should be.
+    """
     ends = ((1 - COVERAGE) / 2, 0.5, (1 + COVERAGE) / 2)
-    return {
-        name: Floor._make([*_quantiles([card[name] for card in cards], *ends), False])
-        for name in cards[0]
-    }
+    low, median, high = np.quantile(values, ends, method="weibull")
+    taken, times = np.unique(values, return_counts=True)
+    counted = taken[times > 1]
 
+    def missed(low: float, high: float) -> float:
+        return abs(float(np.mean((low <= values) & (values <= high))) - COVERAGE)
 
-def _quantiles(values: list[float], *shares: float) -> list[float]:
-    """The quantiles between which a further value lies with just those probabilities."""
-    return [float(q) for q in np.quantile(values, shares, method="weibull")]
+    high = min([high, *counted[counted >= median]], key=lambda end: missed(low, end))
+    low = min([low, *counted[counted <= median]], key=lambda end: missed(end, high))
+    return Floor(float(low), float(median), float(high))
 
 
 def of(
