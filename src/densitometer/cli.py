@@ -12,7 +12,6 @@ import functools
 import json
 import math
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.registry import Field, Registry
-from densitometer.study.plan import DEVICES, MAX_SEED, MOST_SEEDS, PROTOCOLS, Cell, Plan, family_of
+from densitometer.study.plan import DEVICES, MAX_SEED, MOST_SEEDS, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
 _CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
@@ -102,11 +101,6 @@ def _study(options: argparse.Namespace) -> int:
     settle()
     console = _console()
     plan = _plan(options)
-    if options.plan or options.sweep:
-        from densitometer import families
-
-        for name, given in plan.families.items():
-            families.get(family_of(name), **given)  # complains of values that make no sense
     workers, folder = options.workers or len(cores()), options.out
     if options.scheduler and options.cluster:
         raise UsageError("--scheduler names a cluster and --cluster starts one; leave out either.")
@@ -188,11 +182,10 @@ def _fit(options: argparse.Namespace) -> int:
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
     check_folder(folder.parent)
     settle()
-    from densitometer import families, floors, targets
+    from densitometer import floors, targets
     from densitometer.scorecard import Scorecard
     from densitometer.study.cells import run_cell
 
-    families.get(cell.family, **given)  # complains of values that make no sense
     plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     with Display([cell], plan, _console(), workers=1) as display:
         files = run_cell(Desk(cell, tell=display.show), plan=plan)
@@ -488,10 +481,10 @@ def _command(
 def _add_hyperparameter(add: Callable[..., Any], field: Field) -> None:
     add(
         f"--family.{field.name}",
-        type=_typed(field.annotation),
+        type=_typed(field),
         default=argparse.SUPPRESS,
         metavar="VALUE",
-        help=f"{field.doc} ({_words(field.annotation)}; {field.default})".replace("%", "%%"),
+        help=f"{field.doc} ({field.kinds}; {field.default})".replace("%", "%%"),
     )
 
 
@@ -502,18 +495,18 @@ def _swept(word: str) -> tuple[str, str, list[Any]]:
     if not (equals and dot and name and field):
         raise argparse.ArgumentTypeError(f"'{word}' is not like ddpm.width=64,128")
     try:
-        annotations = {f.name: f.annotation for f in FAMILIES.fields(name)}
+        fields = {f.name: f for f in FAMILIES.fields(name)}
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
-    read = _typed(annotations[field]) if field in annotations else str
+    read = _typed(fields[field]) if field in fields else str
     return name, field, [read(value) for value in values.split(",")]
 
 
-def _typed(annotation: str) -> Callable[[str], Any]:
-    """What reads a value of a type that is written as the family's source has it."""
+def _typed(field: Field) -> Callable[[str], Any]:
+    """What reads a value of a hyper-parameter."""
 
     def read(word: str) -> Any:
-        for kind in annotation.split(" | "):
+        for kind in field.annotation.split(" | "):
             if kind == "str" or (kind.startswith("Literal") and repr(word) in kind):
                 return word
             if kind in ("None", "bool") and word.lower() in _CONSTANTS[kind]:
@@ -523,13 +516,9 @@ def _typed(annotation: str) -> Callable[[str], Any]:
                     number = int(word) if kind == "int" else float(word)
                     if math.isfinite(number):
                         return number
-        raise argparse.ArgumentTypeError(f"must be {_words(annotation)}, not '{word}'")
+        raise argparse.ArgumentTypeError(f"must be {field.kinds}, not '{word}'")
 
     return read
-
-
-def _words(annotation: str) -> str:
-    return re.sub(r", | \| ", " or ", re.sub(r"Literal\[(.*)\]", r"\1", annotation))
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

@@ -10,7 +10,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
-import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,18 +27,24 @@ class Field:
     default: Any
     doc: str
 
+    @property
+    def kinds(self) -> str:
+        """What the annotation allows, in words."""
+        return re.sub(r", | \| ", " or ", re.sub(r"Literal\[(.*)\]", r"\1", self.annotation))
+
     def accepts(self, value: Any) -> bool:
-        """Whether a value is of the kind that the annotation says."""
+        """Whether a value is of a kind that the annotation allows; a whole number is a float."""
         for kind in self.annotation.split(" | "):
-            if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
-                return True
-            if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-                return math.isfinite(value)
-            if kind == "str" and isinstance(value, str):
-                return True
-            if (kind == "None" and value is None) or (kind == "bool" and isinstance(value, bool)):
-                return True
-            if kind.startswith("Literal[") and isinstance(value, str) and repr(value) in kind:
+            if kind.startswith("Literal["):
+                if isinstance(value, str) and repr(value) in kind:
+                    return True
+            elif kind == "None":
+                if value is None:
+                    return True
+            elif isinstance(value, bool):
+                if kind == "bool":
+                    return True
+            elif isinstance(value, {"int": int, "float": int | float, "str": str}.get(kind, ())):
                 return True
         return False
 

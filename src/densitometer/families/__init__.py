@@ -1,5 +1,6 @@
 """What learns: one file a family, each readable from top to bottom as its mathematics."""
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 from densitometer.errors import UsageError
@@ -30,8 +31,12 @@ def get(name: str, **hyperparameters: Any) -> "Family":
         UsageError: there is no such family (the sentence names the nearest one), it has no such
             hyper-parameter, or the value makes no sense.
     """
-    known = [field.name for field in FAMILIES.fields(name)]
-    if unknown := [word for word in hyperparameters if word not in known]:
-        has = ", ".join(known)
-        raise UsageError(f"{name} has no hyper-parameter '{unknown[0]}'; it has {has}.")
+    known = {field.name: field for field in FAMILIES.fields(name)}
+    for word, value in hyperparameters.items():
+        if word not in known:
+            near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}."
+            raise UsageError(f"{name} has no hyper-parameter '{word}'; {hint}")
+        if not known[word].accepts(value):
+            raise UsageError(f"{name}: {word} must be {known[word].kinds}, not {value!r}.")
     return FAMILIES[name](**hyperparameters)

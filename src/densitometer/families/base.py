@@ -36,6 +36,10 @@ from densitometer.models import Model
 State = eqx.Module
 """A pytree of arrays; each family has its own class."""
 
+MOST = {"steps": 10**9, "depth": 100, "fourier_count": 4096}
+MOST_OTHERS = 65_536
+"""The largest whole numbers that make sense: a foreign file may not ask for all memory there is."""
+
 Info = Mapping[str, Float[Array, ""]]
 """What a step reports: a dictionary of scalars that always has ``loss``."""
 
@@ -85,6 +89,9 @@ class Family(abc.ABC):
                 least = 0 if field.name in self.zero_allowed else None
                 if not (math.isfinite(value) and (value > 0 or value == least)):
                     raise UsageError(f"{what} {'0 or ' if least == 0 else ''}above 0, not {value}.")
+                most = MOST.get(field.name, MOST_OTHERS)
+                if isinstance(value, int) and value > most:
+                    raise UsageError(f"{what} at most {most}, not {value}.")
 
     @abc.abstractmethod
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> State:

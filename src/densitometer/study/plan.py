@@ -5,7 +5,6 @@ what tells a study to continue from somebody else's.
 """
 
 import dataclasses
-import difflib
 import itertools
 import json
 import platform
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import densitometer
+from densitometer import families as all_families
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.targets import TARGETS
@@ -265,19 +265,11 @@ def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict
     kind = FAMILIES.check(family_of(name))
     if not re.fullmatch(r"[\w.=+-]+", name):
         raise UsageError(f"a variant's name has letters, digits and . = + - only, not '{name}'.")
-    fields = {field.name: field for field in FAMILIES.fields(kind)}
-    for field, values in changed.items():
-        if field not in fields:
-            near = difflib.get_close_matches(field, fields, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(fields)}."
-            raise UsageError(f"{kind} has no hyper-parameter '{field}'; {hint}")
-        for value in values if isinstance(values, list) else [values]:
-            if not fields[field].accepts(value):
-                kinds = fields[field].annotation
-                raise UsageError(f"{kind}: {field} must be {kinds}, not {_brief(value)}.")
     swept = {field: values for field, values in changed.items() if isinstance(values, list)}
     for values in itertools.product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
+        if changed:  # whether values make sense is known to the family, which takes JAX to import
+            all_families.get(kind, **{**changed, **chosen})
         yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), {**changed, **chosen}
 
 
