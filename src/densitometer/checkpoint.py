@@ -32,6 +32,9 @@ T = TypeVar("T")
 MODEL_FILE = "model.safetensors"
 """The name of a model's file in its cell."""
 
+MOST_DIMENSIONS = 10_000
+"""Of a model that makes sense: a foreign file may not ask for all memory there is."""
+
 FORMAT = "densitometer-1"
 """Names this layout of files; a change of layout changes it."""
 
@@ -68,8 +71,19 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if path.is_dir():
         path = path / MODEL_FILE
     header, arrays = _read(path, "model")
-    family = _family(path, header)
-    skeleton = eqx.filter_eval_shape(family.model, _blank_state(family, header["dim"]))
+    try:
+        family = families.get(str(header["family"]), **header["hyperparameters"])
+        dim = header["dim"]
+        if not (isinstance(dim, int) and 1 <= dim <= MOST_DIMENSIONS):
+            raise ValueError(f"its dimension is {dim!r:.50}")
+        data = jax.ShapeDtypeStruct((2, dim), jnp.float32)
+        blank = eqx.filter_eval_shape(family.init, jax.random.key(0), data)
+        skeleton = eqx.filter_eval_shape(family.model, blank)
+    except Exception as error:  # whatever a header from elsewhere makes a family raise
+        reason = (str(error).splitlines() or ["no reason given"])[0][:100]
+        raise UsageError(
+            f"{path} is no model of this version of densitometer ({reason}); fit it again."
+        ) from None
     # `fit` replaced the standardiser after the family made its model; its shapes are the same.
     assert isinstance(skeleton.standardiser, Standardiser)
     return jax.tree.map(jnp.asarray, _fill(path, skeleton, arrays))
@@ -113,20 +127,6 @@ def _header(family: Family, dim: int) -> dict[str, Any]:
     }
 
 
-def _family(path: Path, header: Mapping[str, Any]) -> Family:
-    try:
-        return families.get(header["family"], **header["hyperparameters"])
-    except (UsageError, TypeError) as error:
-        raise UsageError(
-            f"{path} is not a model of this version of densitometer: {error}"
-        ) from None
-
-
-def _blank_state(family: Family, dim: int) -> Any:
-    data = jax.ShapeDtypeStruct((2, dim), jnp.float32)
-    return eqx.filter_eval_shape(family.init, jax.random.key(0), data)
-
-
 def _named_leaves(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
@@ -164,17 +164,17 @@ def _decode(
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         about = json.loads(metadata.get("densitometer", "{}"))
-        foreign = about.get("format") != FORMAT
+        header = about.get("header", {})
+        foreign = about.get("format") != FORMAT or not isinstance(header, dict)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         reason = (str(e).splitlines() or ["no reason given"])[0][:100]
         raise UsageError(f"{name} is damaged or no {kind} file ({reason}); fit it again.") from None
     if foreign:
         raise UsageError(f"{name} was not written by this version of densitometer; fit it again.")
-    header = about.get("header")
     if about.get("sha256") != _digest(json.dumps(header, sort_keys=True), arrays):
         raise UsageError(f"{name} is damaged: its content does not match its hash; fit it again.")
-    if header["kind"] != kind:
-        raise UsageError(f"{name} holds a {header['kind']}, not a {kind}.")
+    if header.get("kind") != kind:
+        raise UsageError(f"{name} holds a {header.get('kind')}, not a {kind}.")
     return header, arrays
 
 

@@ -66,6 +66,9 @@ class Family(abc.ABC):
     zero_allowed: ClassVar[tuple[str, ...]] = ()
     """The numeric hyper-parameters that may be 0; all others must be above."""
 
+    shares: ClassVar[tuple[str, ...]] = ("ema", "dropout", "likelihood_share", "wide_share")
+    """The hyper-parameters that must be below 1, where a family has them."""
+
     steps: int
     """Gradient steps at the standard budget."""
 
@@ -89,6 +92,8 @@ class Family(abc.ABC):
                 least = 0 if field.name in self.zero_allowed else None
                 if not (math.isfinite(value) and (value > 0 or value == least)):
                     raise UsageError(f"{what} {'0 or ' if least == 0 else ''}above 0, not {value}.")
+                if field.name in self.shares and value >= 1:
+                    raise UsageError(f"{what} below 1, not {value}.")
                 most = MOST.get(field.name, MOST_OTHERS)
                 if isinstance(value, int) and value > most:
                     raise UsageError(f"{what} at most {most}, not {value}.")

@@ -183,7 +183,9 @@ class Plan:
             if not _is_written(asked[name], name):
                 raise UsageError(f"{path}: {name} must be {ASKED[name]}.")
         if isinstance(seeds := asked.get("seeds"), int):
-            asked["seeds"] = range(min(seeds, MOST_SEEDS))
+            if not 1 <= seeds <= MOST_SEEDS:
+                raise UsageError(f"{path}: seeds are counted from 1 to {MOST_SEEDS}, not {seeds}.")
+            asked["seeds"] = range(seeds)
         if isinstance(named := asked.get("families"), list):
             asked["families"] = {name: {} for name in named}
         try:
