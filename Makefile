@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs benchmark benchmark-speed floors metrics pictures clean
+.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics pictures clean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
 study: $(VENV)/.report ## run the study and write its report, into out/study
 	@$(BIN)/densitometer study $(ARGS)
@@ -30,10 +30,13 @@ format: $(VENV)/.dev ## put the source into its style
 benchmark: $(VENV)/.report ## measure all families with many seeds (an hour) and write docs/results.md
 	@$(BIN)/python benchmarks/quality.py
 
-benchmark-speed: $(VENV)/.report ## measure time and memory (a quarter of an hour) and write docs/performance.md
+benchmark-speed: $(VENV)/.report ## measure time and memory (half an hour) and write docs/performance.md
 	@$(BIN)/python benchmarks/speed.py
 
-floors: $(VENV)/.report ## measure what true samples score (forty minutes) and keep it in the package
+benchmark-reliability: $(VENV)/.dev ## kill and mangle studies (an hour) and write docs/reliability.md
+	@$(BIN)/python benchmarks/reliability.py
+
+floors: $(VENV)/.report ## measure what true samples score (an hour) and keep it in the package
 	@$(BIN)/python benchmarks/floors.py
 
 metrics: $(VENV)/.report ## measure the metrics themselves (forty minutes) and write docs/metrics.md

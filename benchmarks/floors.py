@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from densitometer.study.executors import cores, settle
+from densitometer.processes import cores, settle
 
 SIZES = ((2000, 10_000, 1000), (500, 1000, 400))
 """Samples and test points, as in `study.plan.PROTOCOLS`, and true samples behind a floor: what lies

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densitometer.study.executors import cores, settle
+from densitometer.processes import cores, settle
 from pages import fill
 
 FIRST_SEED = 1_500_000_000

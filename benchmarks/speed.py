@@ -13,7 +13,7 @@ import json
 import platform
 from pathlib import Path
 
-from densitometer.study.executors import cores, settle
+from densitometer.processes import cores, settle
 from pages import fill
 from speed_parts import growth, job, quality, seeds, steps
 

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +216,24 @@ def test_the_floor_of_a_continuous_value_is_its_quantiles():
     assert (always.low, always.high) == (0.0, 0.0)
     assert always.holds(0.0)
     assert not always.holds(1e-9)
+
+
+def test_no_process_that_measures_outlives_its_parent(tmp_path):
+    program = """if True:
+        from densitometer import floors, targets
+        if __name__ == "__main__":
+            target = targets.get("gaussian_mixture")
+            told = lambda done, all: print(done, flush=True)
+            floors.measure(target, 100, 100, repeats=10_000, workers=2, progress=told)
+    """
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    with subprocess.Popen([sys.executable, file], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in listed):
+        assert time.monotonic() < deadline, "a process outlived its parent"
+        time.sleep(0.05)

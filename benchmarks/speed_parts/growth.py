@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from densitometer.study.executors import cores, settle
+from densitometer.processes import cores, settle
 from speed_parts import Found
 
 SEEDS = (4, 8, 16)

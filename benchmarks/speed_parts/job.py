@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from densitometer.study.executors import cores
+from densitometer.processes import cores
 from speed_parts import Found
 
 

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from densitometer.study.executors import cores
+from densitometer.processes import cores
 from speed_parts import Found
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 1.0)

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
-from densitometer.study.executors import cores
+from densitometer.processes import cores
 from speed_parts import Found
 
 ROUNDS = 7

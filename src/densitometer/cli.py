@@ -94,7 +94,7 @@ def _end(status: int, sentence: str) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from densitometer.study.executors import check_device, cores, settle
+    from densitometer.processes import check_device, cores, settle
     from densitometer.study.runner import run
     from densitometer.study.store import opened
 
@@ -170,9 +170,9 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _fit(options: argparse.Namespace) -> int:
     from densitometer.files import check_folder, sealed, write_folder
+    from densitometer.processes import settle
     from densitometer.study.display import Display
     from densitometer.study.events import Desk
-    from densitometer.study.executors import settle
 
     cell = Cell(TARGETS.check(options.target), options.family, options.seed)
     given = {name.removeprefix("family."): v for name, v in vars(options).items() if "." in name}
@@ -199,7 +199,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     from densitometer.files import check_writable, write_points
-    from densitometer.study.executors import settle
+    from densitometer.processes import settle
 
     check_writable(options.out)
     settle()
@@ -213,7 +213,7 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _log_prob(options: argparse.Namespace) -> int:
     from densitometer.files import check_writable, read_points, write_points
-    from densitometer.study.executors import settle
+    from densitometer.processes import settle
 
     check_writable(options.out)
     settle()
@@ -235,7 +235,7 @@ def _log_prob(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from densitometer.files import read_points
-    from densitometer.study.executors import cores, settle
+    from densitometer.processes import cores, settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
@@ -253,7 +253,7 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from densitometer.study.executors import settle
+    from densitometer.processes import settle
     from densitometer.study.store import read_plan
 
     read_plan(options.folder)

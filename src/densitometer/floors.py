@@ -25,6 +25,7 @@ from densitometer import judging
 from densitometer.estimates import Estimate
 from densitometer.files import cache_folder, write_file
 from densitometer.metrics import faults, laws
+from densitometer.processes import die_with_parent
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
 
@@ -306,8 +307,9 @@ def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
 
 
 def _heed_the_parent() -> None:
-    """An interrupt from the terminal reaches all processes; one of them answers it."""
+    """An interrupt from the terminal reaches all processes; one of them answers it, or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
 
 
 @functools.cache

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from densitometer.errors import UsageError
+from densitometer.processes import settle
 from densitometer.study.events import Desk, Event, Failed, Finished, Running, Work
-from densitometer.study.executors import settle
 from densitometer.study.plan import Cell
 
 CONNECT = 15

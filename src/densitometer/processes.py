@@ -1,0 +1,88 @@
+"""What processes share: how many there are, how libraries behave in them, and that none is left."""
+
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from multiprocessing import connection
+from pathlib import Path
+
+from densitometer.errors import UsageError
+from densitometer.files import cache_folder
+
+PLATFORMS = {"gpu": "cuda,cpu"}
+"""What JAX calls a device. Its own choice of products in half precision would spoil densities."""
+
+
+def cores() -> list[int]:
+    """The processor cores this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return list(range(os.cpu_count() or 1))
+    allowed = sorted(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):  # a container's share, where it has one
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = allowed[: max(1, int(quota) // int(period))]
+    return allowed
+
+
+def settle(device: str = "cpu") -> None:
+    """Tell the numerical libraries to use one thread, and JAX to remember what it has compiled.
+
+    It has an effect before they are imported only. Results do not depend on what is remembered; a
+    damaged memory (JAX writes it carelessly) costs a compilation, and is nothing to tell a person.
+    The environment may choose what JAX computes on where we ask for nothing but the CPU.
+    """
+    warnings.filterwarnings("ignore", message=".*persistent compilation cache")
+    one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    flags = os.environ.get("XLA_FLAGS", "").removesuffix(one_thread)
+    os.environ["XLA_FLAGS"] = f"{flags} {one_thread}".strip()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    for name, value in {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }.items():
+        os.environ.setdefault(name, value)
+    if device in PLATFORMS:
+        os.environ |= {
+            "JAX_PLATFORMS": PLATFORMS[device],
+            "JAX_DEFAULT_MATMUL_PRECISION": "float32",
+        }
+
+
+def check_device(device: str) -> None:
+    """See, in a process of its own, whether JAX has such a device.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if device in PLATFORMS:
+        asked = subprocess.run(
+            [sys.executable, "-c", "import jax; jax.devices()"],
+            env=os.environ | {"JAX_PLATFORMS": PLATFORMS[device]},
+            capture_output=True,
+            text=True,
+        )
+        if asked.returncode != 0:
+            why = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise UsageError(
+                f"JAX can use no {device} here ({why[:200]}); install densitometer[cuda] on a "
+                "machine that has one, or leave out --device."
+            )
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it has ended, in whatever way."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
