@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -256,8 +257,9 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_the_study_with_a_sentence(number):
+def test_a_signal_stops_the_study_with_a_sentence(number, times):
     program = f"""if True:
         import functools, sys
         sys.path.insert(0, {str(STUDY)!r})
@@ -276,7 +278,9 @@ def test_a_signal_stops_the_study_with_a_sentence(number):
         assert study.stdout is not None
         assert study.stderr is not None
         assert any(re.search(r" 1/\d+ ", line) for line in study.stdout), study.stderr.read()
-        os.killpg(study.pid, number)  # as a terminal does: the workers get it too
+        for _ in range(times):
+            os.killpg(study.pid, number)  # as a terminal does: the workers get it too
+            time.sleep(0.02)
         _, err = study.communicate(timeout=20)
     assert study.returncode == 128 + number
     assert (

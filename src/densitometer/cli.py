@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _end(2, " ".join(str(error).split()))
     except (KeyboardInterrupt, _Ended) as signalled:
+        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(again, signal.SIG_IGN)  # we are ending; asking twice changes nothing
         number = signalled.number if isinstance(signalled, _Ended) else signal.SIGINT
         kept = "; the same command continues where it was" if command == "study" else ""
         return _end(128 + number, f"stopped by {signal.Signals(number).name}{kept}.")
