@@ -1,7 +1,8 @@
 """How time and memory grow: with cells and workers, points, dimension, width."""
 
+import math
 import multiprocessing
-import resource
+import re
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -98,7 +99,9 @@ def alone(job: Any, *args: Any) -> tuple[Any, float]:
 
 def _measured(job: Any, args: Any) -> tuple[Any, float]:
     found = job(*args)
-    return found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # Not `ru_maxrss`, which begins with what the parent had.
+    peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return found, int(peak[1]) / 2**20 if peak else math.nan
 
 
 def fitted(n: int, dim: int, width: int) -> dict[str, float]:
