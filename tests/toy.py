@@ -59,8 +59,8 @@ class MeanFamily(Family):
     zero_allowed: ClassVar[tuple[str, ...]] = ("breaks_at",)
     steps: int = 400
     batch_size: int = 32
-    breaks_at: int = 10**9
-    worsens_at: int = 10**9
+    breaks_at: int = 60_000
+    worsens_at: int = 60_000
 
     def init(self, key, data):
         return MeanState(jnp.full(data.shape[1], 2.0), jnp.zeros((), int))
