@@ -145,6 +145,8 @@ SCORE = "score --samples x.npy --target spiral"
         ("study --plan strange.toml", "there is no 'colour' in a plan"),
         ("study --plan nothing.toml --seeds 2", "leave out --seeds"),
         ("study --device tpu", "there is no device 'tpu'"),
+        ("study --device gpu --cluster local", "leave out the cluster"),
+        ("study --scheduler tcp://x:1 --cluster local", "leave out either"),
         ("study --device gpu --workers 2", "leave out --workers"),
         ("fit dms --target spiral", "did you mean 'dsm'?"),
         ("fit dsm", "required: --target"),

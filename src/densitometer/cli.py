@@ -107,6 +107,8 @@ def _study(options: argparse.Namespace) -> int:
     if options.scheduler and options.cluster:
         raise UsageError("--scheduler names a cluster and --cluster starts one; leave out either.")
     if plan.device != "cpu":
+        if options.scheduler or options.cluster:
+            raise UsageError(f"a {plan.device} is used on this machine; leave out the cluster.")
         if options.workers not in (None, 1):
             raise UsageError(f"a {plan.device} is used by one process; leave out --workers.")
         check_device(plan.device)

@@ -218,8 +218,9 @@ def fit_seeds(
             keep(encode_halfway(halfway, about | {"looks": len(rows), "curves": list(row)}))
             last_kept = time.monotonic()
     fits = []
+    best = jax.tree.map(np.asarray, best)
     for i, standardiser in enumerate(standardisers):
-        state = jax.tree.map(lambda a, i=i: jnp.asarray(np.asarray(a)[i]), best)
+        state = jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), best)
         looks = diverged[i] // chunk or len(rows)
         curves = {name: np.array([row[name][i] for row in rows[:looks]]) for name in rows[0]}
         fits.append(
