@@ -11,7 +11,7 @@ import pytest
 
 from densitometer import report
 from densitometer.errors import UsageError
-from densitometer.report import figures, writeup
+from densitometer.report import figures, style, writeup
 from densitometer.report.results import Results
 
 
@@ -143,3 +143,18 @@ def test_importing_the_report_imports_no_drawing():
     code = f"import sys, densitometer.report; print({unwanted} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_variant_is_reported_as_its_family_under_its_own_name(study):
+    plan = study / "plan.json"
+    content = json.loads(plan.read_text())
+    content["families"]["dsm.width=64"] = content["families"].pop("dsm")
+    plan.write_text(json.dumps(content))
+    for folder in list(study.glob("cells/*/dsm")):
+        folder.rename(folder.with_name("dsm.width=64"))
+    for card in study.glob("cells/*/dsm.width=64/*/scorecard.json"):
+        card.write_text(card.read_text().replace('"family": "dsm"', '"family": "dsm.width=64"'))
+    results = Results.read(study)
+    assert results.families == ("vae", "gan", "dsm.width=64")
+    assert style.colour("dsm.width=64") == style.colour("dsm")
+    assert report._drawn(results)["report.pdf"].startswith(b"%PDF")

@@ -15,7 +15,7 @@ from densitometer.families import FAMILIES
 from densitometer.report import findings, style, tables
 from densitometer.report.digits import count, listed
 from densitometer.report.results import Results
-from densitometer.study.plan import REFERENCES
+from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
 FONT = "Libertinus Serif"
@@ -55,7 +55,9 @@ def content(results: Results) -> dict[str, Any]:
         "font": FONT,
         "palette": [style.INK, style.FAINT, style.RULE, style.ALARM],
         "colours": {f: style.colour(f) for f in (*REFERENCES, *results.families)},
-        "families": [{"name": f, "summary": FAMILIES.summary(f)} for f in results.families],
+        "families": [
+            {"name": f, "summary": FAMILIES.summary(family_of(f))} for f in results.families
+        ],
         "targets": [{"name": t, "summary": TARGETS.summary(t)} for t in results.targets],
         "caveats": _plain(findings.caveats(results)),
         "overview": _plain(findings.overview(results)),
@@ -211,7 +213,7 @@ def setup(results: Results) -> list[dict[str, str]]:
             f"{count(p.n_test)} fresh test points, {count(p.n_samples)} samples a model; "
             f"{_seeds(results)}; budget “{plan.budget}”",
         },
-        {"name": "Versions", "text": listed([*versions, f"Python {platform.python_version()}"])},
+        {"name": "Versions", "text": listed(versions)},
         {"name": "Machine", "text": machine},
     ]
 

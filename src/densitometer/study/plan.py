@@ -149,7 +149,7 @@ class Plan:
             protocol=dataclasses.replace(PROTOCOLS[budget], **(protocol or {})),
             versions={
                 "densitometer": densitometer.__version__,
-                "python": platform.python_version(),
+                "Python": platform.python_version(),
                 **{p: version(p) for p in ("jax", "equinox", "optax", "diffrax", "numpy", "scipy")},
             },
             device=device,
