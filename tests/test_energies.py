@@ -52,7 +52,8 @@ class Gaussian(Exact):
 
 @pytest.fixture(scope="module")
 def population():
-    return energies.anneal(jax.random.key(0), Mixture(), 4000)
+    cooling = energies.anneal(jax.random.key(0), Mixture(), 4000)
+    return np.asarray(cooling.points[-1]), np.asarray(cooling.accepted[-1])
 
 
 def test_modes_that_no_chain_connects_get_their_shares(population):
@@ -76,17 +77,31 @@ def test_moves_are_accepted_about_as_often_as_is_best(population):
     assert 0.4 < float(jnp.mean(population[1])) < 0.8
 
 
+def test_a_line_of_ancestors_ends_in_a_point_and_stays_in_its_mode(population):
+    points, _ = population
+    levels = energies.LEVELS + energies.SETTLING
+    lines = np.asarray(energies.ancestry(jax.random.key(0), Mixture(), len(points), levels + 1))
+    np.testing.assert_allclose(lines[-1], points, atol=1e-4)
+    # At β = (3/4)², where no move crosses, everyone is in the mode of those who come from it: of
+    # lines that mix up the indices a third would be in the other.
+    late = lines[3 * energies.LEVELS // 4 :, :, 0] < 0
+    assert np.all(late == late[-1])
+    # The Gaussian draws from which all descend: as wide as the start, before any level.
+    start = np.asarray(jax.random.normal(jax.random.split(jax.random.key(0))[0], lines[0].shape))
+    drawn = {tuple(row) for row in (energies.SPREAD * start).tolist()}
+    assert {tuple(row) for row in lines[0].tolist()} <= drawn
+
+
 def test_langevin_leaves_the_law_unchanged_even_with_long_steps():
     """Metropolis makes any step exact: unadjusted, these would inflate the variance by a half."""
     key, n = jax.random.key(1), 4000
 
     start = 0.3 * jax.random.normal(key, (n, 2))
     step = jnp.asarray(0.5 * 0.09)
-    points, accepted = energies.langevin(
-        jax.random.key(2), Gaussian(), start, jnp.asarray(1.0), step, 50
-    )
+    start = energies.Walkers.at(Gaussian(), start)
+    end, accepted = energies.langevin(jax.random.key(2), Gaussian(), start, 1.0, step, 50)
     assert 0.3 < float(jnp.mean(accepted)) < 0.95
-    variance = np.asarray(points).var(axis=0)
+    variance = np.asarray(end.points).var(axis=0)
     np.testing.assert_allclose(variance, 0.09, rtol=4 * np.sqrt(2 / n))
 
 

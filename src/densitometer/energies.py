@@ -9,14 +9,15 @@ sampling begins.
 """
 
 import abc
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from densitometer.models import HasDensity, HasDiagnostics, HasEnergy, Standardiser
+from densitometer.models import HasDensity, HasDiagnostics, HasEnergy, HasPath, Standardiser
 from densitometer.nets import FeatureMLP
 
 SPREAD = 2.0
@@ -25,8 +26,8 @@ SPREAD = 2.0
 RADIUS, NODES = 8.0, 512
 """The normaliser is a sum over NODES^d points of [−RADIUS, RADIUS]^d."""
 
-LEVELS, MOVES, LAST_MOVES = 40, 3, 20
-"""Temperatures of the sampler, Langevin moves at each, and further moves at the last."""
+LEVELS, SETTLING, MOVES = 40, 7, 3
+"""Temperatures of the sampler, levels at the last of them, and Langevin moves at each level."""
 
 POPULATION = 1000
 """The sampler works with at least so many points together."""
@@ -65,7 +66,7 @@ class NetworkEnergy(Energy):
         return self.mlp(z)[0]
 
 
-class EnergyModel(HasEnergy, HasDiagnostics):
+class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
     """A law known by its energy, sampled by a population that cools from a Gaussian."""
 
     standardiser: Standardiser
@@ -74,14 +75,12 @@ class EnergyModel(HasEnergy, HasDiagnostics):
     def _energy(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         return self.network(z)
 
-    def _population(
-        self, key: Key[Scalar, ""], n: int
-    ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """n draws that arise together, and the share of its last moves that each accepted."""
+    def _population(self, key: Key[Scalar, ""], n: int) -> "Cooling":
+        """n draws that arise together."""
         return anneal(key, self.network, n)
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
-        return self._population(key, POPULATION)[0][0]
+        return self._population(key, POPULATION).points[-1, 0]
 
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """`n` draws in data coordinates, of one population."""
@@ -92,10 +91,23 @@ class EnergyModel(HasEnergy, HasDiagnostics):
         """``acceptance``: the share of each point's last Langevin moves that were accepted."""
         return {"acceptance": self._draw(key, max(n, POPULATION))[1][:n]}
 
+    def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
+        return ancestry(key, self.network, POPULATION, frames)[:, 0]
+
+    def path(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
+        """Where `n` points that cooled from the Gaussian, and their ancestors, were: noise first.
+
+        Drawing a population again leaves only the ancestors of those that it keeps, so the first
+        frame is the part of the Gaussian from which the last one arose.
+        """
+        lines = ancestry(key, self.network, max(n, POPULATION), frames)
+        return self.standardiser.inverse(lines[:, :n])
+
     @eqx.filter_jit
     def _draw(self, key: Key[Scalar, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """`_population`, compiled: what takes longest to compile is compiled once for both."""
-        return self._population(key, n)
+        """Compiled once for samples and diagnostics, since it takes longest to compile."""
+        cooling = self._population(key, n)
+        return cooling.points[-1], jnp.mean(cooling.accepted[-SETTLING // 2 :], axis=0)
 
 
 class NormalisedEnergyModel(EnergyModel, HasDensity):
@@ -138,46 +150,103 @@ def log_normaliser(network: Energy, nodes: int = NODES) -> Float[Array, ""]:
     return total + network.dim * jnp.log(spacing)
 
 
-def anneal(
-    key: Key[Scalar, ""], network: Energy, n: int
-) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-    """A population of n points that cools from N(0, s² I) to p ∝ exp(−E).
+class Cooling(NamedTuple):
+    """A population's way through the levels: first its start, then its state after each."""
 
-    Between the two lie the laws p_β ∝ N(0, s² I) exp(−β f), β from 0 to 1. From one to the next,
-    points are drawn again in proportion to exp(−Δβ f), so that every mode keeps its due share even
-    when no point can cross to another, then moved by Metropolis-adjusted Langevin (`langevin`).
-    Known as a sequential Monte Carlo sampler (Del Moral, Doucet & Jasra, 2006) or population
-    annealing. The length of a move adapts to the share accepted at the level before.
+    points: Float[Array, "states n d"]
+    parents: Int[Array, "levels n"]
+    """Which point of the level before each was moved from."""
+    accepted: Float[Array, "levels n"]
+    """The share of each point's moves at the level that was accepted."""
 
-    Returns the points, and the share of its last moves that each accepted.
-    """
+
+def anneal(key: Key[Scalar, ""], network: Energy, n: int) -> Cooling:
+    """A population of n points that cools from N(0, s² I) to p ∝ exp(−E)."""
     start_key, key = jax.random.split(key)
-    betas = jnp.linspace(0.0, 1.0, LEVELS + 1) ** 2
-    tilt = jax.vmap(network.tilt)
+    start = SPREAD * jax.random.normal(start_key, (n, network.dim))
+    betas = jnp.concatenate([jnp.linspace(0.0, 1.0, LEVELS + 1) ** 2, jnp.ones(SETTLING)])
+    return cool(key, network, start, betas, 1.0)
 
-    def level(carry: tuple[Array, Array], item: tuple[Array, Array, Array]) -> tuple[Any, None]:
-        points, step = carry
+
+def cool(
+    key: Key[Scalar, ""],
+    network: Energy,
+    start: Float[Array, "n d"],
+    betas: Float[Array, " states"],
+    step: float,
+) -> Cooling:
+    """Bring a population from the first to the last of the laws p_β ∝ N(0, s² I) exp(−β f).
+
+    From one to the next, points are drawn again in proportion to exp(−Δβ f), so that every mode
+    keeps its due share even when no point can cross to another, then moved by Metropolis-adjusted
+    Langevin (`langevin`). Known as a sequential Monte Carlo sampler (Del Moral, Doucet & Jasra,
+    2006) or population annealing. The length of a move, `step` at first, adapts to the share
+    accepted at the level before.
+    """
+    n = len(start)
+
+    def level(carry: tuple[Walkers, Array], item: tuple[Array, Array, Array]) -> tuple[Any, Any]:
+        walkers, step = carry
         level_key, before, beta = item
         draw_key, move_key = jax.random.split(level_key)
-        points = points[systematic(draw_key, (before - beta) * tilt(points), n)]
-        points, accepted = langevin(move_key, network, points, beta, step, MOVES)
-        return (points, adapt(step, accepted)), None
+        redrawn = systematic(draw_key, (before - beta) * walkers.tilts, n)
+        parents = jnp.where(beta == before, jnp.arange(n), redrawn)
+        walkers = jax.tree.map(lambda a: a[parents], walkers)
+        walkers, accepted = langevin(move_key, network, walkers, beta, step, MOVES)
+        return (walkers, adapt(step, accepted)), (walkers.points, parents, accepted)
 
-    start = SPREAD * jax.random.normal(start_key, (n, network.dim))
-    last_key, key = jax.random.split(key)
-    items = (jax.random.split(key, LEVELS), betas[:-1], betas[1:])
-    (points, step), _ = jax.lax.scan(level, (start, jnp.asarray(1.0)), items)
-    return langevin(last_key, network, points, jnp.asarray(1.0), step, LAST_MOVES)
+    begin = (Walkers.at(network, start), jnp.asarray(step))
+    items = (jax.random.split(key, len(betas) - 1), betas[:-1], betas[1:])
+    _, (points, parents, accepted) = jax.lax.scan(level, begin, items)
+    return Cooling(jnp.concatenate([start[None], points]), parents, accepted)
+
+
+@eqx.filter_jit
+def ancestry(
+    key: Key[Scalar, ""], network: Energy, n: int, frames: int
+) -> Float[Array, "{frames} {n} d"]:
+    """Where the points of `anneal` and their ancestors were, from the Gaussian to the end.
+
+    At `frames` of the levels, equally spaced.
+    """
+    cooling = anneal(key, network, n)
+
+    def back(who: Array, level: tuple[Array, Array]) -> tuple[Array, Array]:
+        points, parents = level
+        return parents[who], points[who]
+
+    levels = (cooling.points[1:], cooling.parents)
+    first, lines = jax.lax.scan(back, jnp.arange(n), levels, reverse=True)
+    lines = jnp.concatenate([cooling.points[:1, first], lines])
+    return lines[np.linspace(0, len(lines) - 1, frames).astype(int)]
+
+
+class Walkers(NamedTuple):
+    """Points, and the tilt f and its gradient at each: what was evaluated goes along."""
+
+    points: Float[Array, "n d"]
+    tilts: Float[Array, " n"]
+    slopes: Float[Array, "n d"]
+
+    @classmethod
+    def at(cls, network: Energy, points: Float[Array, "n d"]) -> "Walkers":
+        """With the tilts of the energy at these points."""
+        return cls(points, *jax.vmap(jax.value_and_grad(network.tilt))(points))
+
+    def potential(self, beta: float | Array) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
+        """U_β(z) = β f(z) + ‖z‖² / (2 s²), and its gradient."""
+        value = beta * self.tilts + jnp.sum(self.points**2, axis=1) / (2 * SPREAD**2)
+        return value, beta * self.slopes + self.points / SPREAD**2
 
 
 def langevin(
     key: Key[Scalar, ""],
     network: Energy,
-    points: Float[Array, "n d"],
-    beta: Float[Array, ""],
+    walkers: Walkers,
+    beta: float | Array,
     step: Float[Array, ""],
     moves: int,
-) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+) -> tuple[Walkers, Float[Array, " n"]]:
     """`moves` Metropolis-adjusted Langevin moves of each point at temperature 1/β.
 
     With U_β(z) = β f(z) + ‖z‖² / (2 s²) a point proposes
@@ -190,28 +259,20 @@ def langevin(
     Returns the points, and the share of its moves that each accepted.
     """
 
-    def potential(z: Array) -> Array:
-        return beta * network.tilt(z) + jnp.sum(z**2) / (2 * SPREAD**2)
-
-    look = jax.vmap(jax.value_and_grad(potential))
-
-    def move(carry: tuple[Array, Array, Array], k: Array) -> tuple[Any, Array]:
-        z, u, slope = carry
+    def move(old: Walkers, k: Array) -> tuple[Walkers, Array]:
         noise_key, accept_key = jax.random.split(k)
-        noise = jax.random.normal(noise_key, z.shape)
-        new_z = z - step * slope + jnp.sqrt(2 * step) * noise
-        new_u, new_slope = look(new_z)
-        back = (z - new_z + step * new_slope) / jnp.sqrt(2 * step)
+        noise = jax.random.normal(noise_key, old.points.shape)
+        u, slope = old.potential(beta)
+        new = Walkers.at(network, old.points - step * slope + jnp.sqrt(2 * step) * noise)
+        new_u, new_slope = new.potential(beta)
+        back = (old.points - new.points + step * new_slope) / jnp.sqrt(2 * step)
         log_ratio = u - new_u + 0.5 * jnp.sum(noise**2 - back**2, axis=1)
         accept = jnp.log(jax.random.uniform(accept_key, u.shape)) < log_ratio
         choose = lambda a, b: jnp.where(accept.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-        carry = jax.tree.map(choose, (new_z, new_u, new_slope), carry)
-        return carry, accept.astype(jnp.float32)
+        return jax.tree.map(choose, new, old), accept.astype(jnp.float32)
 
-    (points, _, _), accepted = jax.lax.scan(
-        move, (points, *look(points)), jax.random.split(key, moves)
-    )
-    return points, jnp.mean(accepted, axis=0)
+    walkers, accepted = jax.lax.scan(move, walkers, jax.random.split(key, moves))
+    return walkers, jnp.mean(accepted, axis=0)
 
 
 def adapt(step: Float[Array, ""], accepted: Float[Array, " n"]) -> Float[Array, ""]:

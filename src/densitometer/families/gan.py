@@ -49,7 +49,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.families.base import Family, Info
-from densitometer.models import Model, Standardiser
+from densitometer.models import HasPath, Model, Standardiser
 from densitometer.nets import MLP, FeatureMLP
 from densitometer.optim import Optimiser, adam, average, descend
 
@@ -113,14 +113,22 @@ class Generator(eqx.Module):
         return centre + self.spread * jnp.exp(log_scale) * bell
 
 
-class GANModel(Model):
-    """Noise through the generator."""
+class GANModel(HasPath):
+    """Noise through the generator.
+
+    Its path is the image of the noise as it grows from 0 to its full size: it shows how the
+    generator unfolds the cubes.
+    """
 
     standardiser: Standardiser
     generator: Generator
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         return self.generator(self.generator.noise(key, 1)[0])
+
+    def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
+        noise = self.generator.noise(key, 1)[0]
+        return jax.vmap(lambda s: self.generator(s * noise))(jnp.linspace(0.0, 1.0, frames))
 
 
 class GANState(eqx.Module):

@@ -27,7 +27,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.families.base import Family, Info
-from densitometer.models import HasBound, HasDensity, Model, Standardiser
+from densitometer.models import HasBound, HasDensity, HasPath, Model, Standardiser
 from densitometer.nets import MLP, Activation, log_normal
 from densitometer.optim import Optimiser, adam, average, descend
 
@@ -140,17 +140,31 @@ def gradient(
     return bound, Autoencoder(for_encoder, for_decoder)
 
 
-class VAEModel(HasBound):
-    """Prior, decoder and its noise; the encoder serves the bound."""
+class VAEModel(HasBound, HasPath):
+    """Prior, decoder and its noise; the encoder serves the bound.
+
+    Its path is the image of the latent ball as it grows, x(s) = μ(sz) + s W(sz)⁻¹ ε with s from 0
+    to 1: it shows how the decoder unfolds the ball.
+    """
 
     standardiser: Standardiser
     networks: Autoencoder
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
+        return self._decode(*self._noise(key))
+
+    def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
+        z, noise = self._noise(key)
+        return jax.vmap(lambda s: self._decode(s * z, s * noise))(jnp.linspace(0.0, 1.0, frames))
+
+    def _noise(self, key: Key[Scalar, ""]) -> tuple[Float[Array, " l"], Float[Array, " d"]]:
         latent_key, noise_key = jax.random.split(key)
         z = jax.random.normal(latent_key, (self.networks.encoder.latent,))
+        return z, jax.random.normal(noise_key, (self.dim,))
+
+    def _decode(self, z: Float[Array, " l"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
         mean, whitener = self.networks.decoder(z)
-        return mean + jnp.linalg.solve(whitener, jax.random.normal(noise_key, mean.shape))
+        return mean + jnp.linalg.solve(whitener, noise)
 
     def _log_prob_bound(
         self, key: Key[Scalar, ""], z: Float[Array, " d"], k: int

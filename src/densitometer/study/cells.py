@@ -10,6 +10,7 @@ import os
 import time
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -17,7 +18,9 @@ from densitometer import families, targets
 from densitometer.baselines import KDE, GaussianMixture, Truth
 from densitometer.checkpoint import encode_model
 from densitometer.compiling import seconds_compiling
-from densitometer.models import Model
+from densitometer.metrics import density
+from densitometer.metrics.grids import Grid
+from densitometer.models import HasPath, HasScore, Model, batched
 from densitometer.nets import parameter_count
 from densitometer.randomness import key_for
 from densitometer.scorecard import score
@@ -25,6 +28,13 @@ from densitometer.study.events import Desk
 from densitometer.study.plan import Cell, Plan, family_of
 from densitometer.targets.base import Target
 from densitometer.training import Fit, fit_seeds
+
+PATHS, FRAMES = 300, 41
+"""``path.npy``: so many draws at so many moments from noise to sample, (FRAMES, PATHS, d)."""
+
+ARROWS = 32
+"""``score.npy``: ∇ log q at the midpoints of a grid of so many cells a side, of the extent of that
+of ``log_density.npy`` and in the same order, (ARROWS², 2)."""
 
 
 def run_cell(desk: Desk, *, plan: Plan) -> dict[str, bytes]:
@@ -62,6 +72,8 @@ def run_cell(desk: Desk, *, plan: Plan) -> dict[str, bytes]:
     files |= {"scorecard.json": card.to_json().encode(), "samples.npy": _npy(card.samples)}
     if card.log_density is not None:
         files["log_density.npy"] = _npy(card.log_density)
+    if cell.family in plan.families:
+        files |= _pictures(model, target, cell.seed)
     timing |= {"fit": trained - started, "score": time.perf_counter() - trained}
     timing["compile"] = seconds_compiling(started)
     return files | {"timing.json": _json(timing)}
@@ -125,11 +137,22 @@ def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:
     }
 
 
+def _pictures(model: Model, target: Target, seed: int) -> dict[str, bytes]:
+    """What pictures show beside samples and densities: sampling as it unfolds, and the score."""
+    files = {}
+    if isinstance(model, HasPath):
+        files["path.npy"] = _npy(model.path(key_for(seed, "samples"), PATHS, FRAMES))
+    if isinstance(model, HasScore) and target.dim == 2:
+        grid = Grid.over(target.box, ARROWS, density.MARGIN)
+        files["score.npy"] = _npy(batched(model.score, jnp.asarray(grid.points)))
+    return files
+
+
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def _npy(array: np.ndarray) -> bytes:
+def _npy(array: np.ndarray | Array) -> bytes:
     file = io.BytesIO()
     np.save(file, np.asarray(array, np.float32), allow_pickle=False)
     return file.getvalue()

@@ -23,6 +23,10 @@ term overflows: log p of a point of a diverged model would be +∞.
 """
 
 
+CHUNK = 500
+"""Points drawn by one call of a compiled program."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target(abc.ABC):
     """A law p on R^d that is known exactly.
@@ -73,9 +77,14 @@ class Target(abc.ABC):
         return len(self.box[0])
 
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} d"]:
-        """`n` independent draws, float32; the same ones whether or not 64-bit types are enabled."""
+        """`n` independent draws, float32; the same ones whether or not 64-bit types are enabled.
+
+        The first draws of many are those of few. One compiled program serves all n.
+        """
         with jax.enable_x64(False):
-            return _sample(self, key, n)
+            keys = jax.random.split(key, -(-n // CHUNK) * CHUNK)
+            chunks = [_sample(self, keys[i : i + CHUNK]) for i in range(0, len(keys), CHUNK)]
+            return jnp.concatenate(chunks)[:n]
 
     def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """The normalised log-density log p(x) of one point, in nats; −inf off the support.
@@ -108,9 +117,9 @@ class Target(abc.ABC):
 # Compiled once a law, not once an instance: laws with equal parameters are equal and hash alike.
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _sample(law: Target, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} d"]:
-    return jax.vmap(law._sample)(jax.random.split(key, n))
+@functools.partial(jax.jit, static_argnums=0)
+def _sample(law: Target, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
+    return jax.vmap(law._sample)(keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
