@@ -35,6 +35,12 @@ def raises(desk):
     return good(desk)
 
 
+def exhausts(desk):
+    if str(desk.cell) == "spiral/gan/0":
+        bytearray(1 << 60)
+    return good(desk)
+
+
 def kills_itself(desk, marks, times):
     """Ends its own process, brutally, the first `times` times that one of the cells runs.
 
