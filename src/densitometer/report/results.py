@@ -147,6 +147,16 @@ class CellFiles:
         """log q on the picture's grid, or None if the model has no density."""
         return self._array("log_density.npy")
 
+    @functools.cached_property
+    def path(self) -> Float[np.ndarray, "frames n d"] | None:
+        """Draws at equally spaced moments of sampling, from noise to sample, data coordinates."""
+        return self._array("path.npy")
+
+    @functools.cached_property
+    def score(self) -> Float[np.ndarray, "n 2"] | None:
+        """∇ log q at the midpoints of a coarse square grid of the extent of `log_density`'s."""
+        return self._array("score.npy")
+
     @property
     def seconds(self) -> float:
         """Wall time of the fit; NaN if not recorded."""

@@ -23,10 +23,33 @@ REFERENCE_COLOURS = {"truth": "#9A9A9A", "kde": "#5F5F5F", "gmm": "#2B2B2B"}
 TRUTH_UNDER = "#BDBDBD"
 """The truth's points where a model's lie over them."""
 
+PAPER = "#FFFFFF"
 INK = "#1F1F1F"
 FAINT = "#767676"
 RULE = "#C9C9C9"
 ALARM = "#B3001B"
+
+DARK = {
+    "#CC3526": "#E86E5F",
+    "#06BFA8": "#9EFEEC",
+    "#0E7397": "#469EBD",
+    "#EB881F": "#FCAF57",
+    "#341A9C": "#5A63AC",
+    "#72130B": "#B14933",
+    "#AC77FA": "#C7BBFF",
+    "#9A9A9A": "#8C8F94",
+    "#5F5F5F": "#B4B6BA",
+    "#2B2B2B": "#E2E3E5",
+    TRUTH_UNDER: "#55585F",
+    PAPER: "#15171B",
+    INK: "#E8E8EA",
+    FAINT: "#A2A5AB",
+    RULE: "#3A3D44",
+    ALARM: "#FF7385",
+}
+"""What stands for a colour on a dark page: of nearly the same hue, light enough for a line on it.
+
+The families' were chosen by the same search as those for white."""
 
 DENSITY_RAMP = (
     "#FFFFFF",
@@ -54,9 +77,13 @@ DPI = 300
 """Of scatters inside vector figures, and of the PNGs."""
 
 
-def colour(name: str) -> str:
-    """The colour of a family and its variants, or of a reference; one's own is dark grey."""
-    return FAMILY_COLOURS.get(family_of(name)) or REFERENCE_COLOURS.get(name, "#444444")
+def colour(name: str, *, dark: bool = False) -> str:
+    """The colour of a family and its variants, or of a reference, also on a dark page.
+
+    One's own is grey.
+    """
+    found = FAMILY_COLOURS.get(family_of(name)) or REFERENCE_COLOURS.get(name, "#444444")
+    return DARK.get(found, "#BBBBBB") if dark else found
 
 
 RC: dict[Any, Any] = {
