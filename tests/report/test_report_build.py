@@ -38,6 +38,7 @@ def test_what_is_written(built):
             for kind in ("pdf", "png")
         ),
         "report.pdf",
+        "gallery.html",
         "notebook.ipynb",
     }
     assert all(p.stat().st_size > 1000 for p in paths)

@@ -68,6 +68,30 @@ def test_family_colours_differ_to_every_eye(vision):
         assert np.linalg.norm(x - y) > 0.15, (a, b)  # Okabe and Ito's seven reach 0.076
 
 
+@pytest.mark.parametrize("vision", VISION)
+def test_family_colours_differ_on_a_dark_page_too(vision):
+    seen = {
+        name: oklab(np.clip(VISION[vision] @ linear(style.DARK[colour]), 0, 1))
+        for name, colour in style.FAMILY_COLOURS.items()
+    }
+    for (a, x), (b, y) in itertools.combinations(seen.items(), 2):
+        assert np.linalg.norm(x - y) > 0.12, (a, b)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_and_lines_stand_out_from_the_page(dark):
+    luminance = lambda c: linear(c) @ (0.2126, 0.7152, 0.0722) + 0.05
+    shown = lambda c: style.DARK[c] if dark else c
+    contrast = lambda c: np.divide(
+        *sorted((luminance(shown(c)), luminance(shown(style.PAPER))), reverse=True)
+    )
+    for colour in (style.INK, style.FAINT, style.ALARM):
+        assert contrast(colour) > 4.5  # WCAG 2.2, 1.4.3
+    if dark:
+        for name in style.FAMILY_COLOURS:
+            assert contrast(style.colour(name)) > 3  # WCAG 2.2, 1.4.11
+
+
 def test_every_family_has_its_colour():
     assert set(FAMILIES) <= set(style.FAMILY_COLOURS)
 

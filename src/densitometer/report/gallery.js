@@ -145,7 +145,7 @@ function drawScore(canvas, place) {
   const arrows = numbers(score.arrows, Int8Array), side = score.side;
   const every = width / scale / side < 7 ? 2 : 1, length = (0.92 * every * width) / side;
   pen.strokeStyle = ownColour(place.row);
-  pen.lineWidth = Math.max(1, 0.8 * scale);
+  pen.lineWidth = 1.25 * scale;
   pen.beginPath();
   for (let row = every >> 1; row < side; row += every) {
     for (let column = every >> 1; column < side; column += every) {
@@ -276,7 +276,7 @@ const near = new IntersectionObserver((entries) => {
 function buildWall() {
   near.disconnect();
   wallCells.length = 0;
-  const head = make("tr", {}, make("td", { className: "corner" }), ...data.targets.map((t) => make("th", { scope: "col" }, t.name, make("small", { textContent: t.note ?? "" }))));
+  const head = make("tr", {}, make("th", { className: "corner", scope: "col", textContent: "family" }), ...data.targets.map((t) => make("th", { scope: "col" }, t.name, make("small", { textContent: t.note ?? "" }))));
   const body = make("tbody");
   data.rows.forEach((row, index) => {
     if (row.reference && !data.rows[index - 1]?.reference) {

@@ -174,7 +174,7 @@ def _target(results: Results, name: str) -> dict[str, Any]:
     from densitometer import targets
 
     law = targets.get(name)
-    lower, upper = _plane(results.picture_box(name))
+    lower, upper = _window(results, name)
     told = {
         "name": name,
         "summary": TARGETS.summary(name) if name in TARGETS else "",
@@ -208,7 +208,7 @@ def _cell(results: Results, files: CellFiles, *, first: bool) -> dict[str, Any]:
         if "sampler" in files.fit["hyperparameters"]:
             told["sampler"] = str(files.fit["hyperparameters"]["sampler"])
     share = (1.0 if first else LEAN) / max(len(results.plan.cells()) // len(results.seeds), 1)
-    box = _plane(results.picture_box(target))
+    box = _window(results, target)
     if files.samples is not None:
         told["samples"] = _samples(files.samples, box, MOST_SAMPLES * share)
     if files.log_density is not None and files.log_density.ndim == 2:
@@ -218,7 +218,7 @@ def _cell(results: Results, files: CellFiles, *, first: bool) -> dict[str, Any]:
         told["path"] = path
     if score := _score(results, files, box):
         told["score"] = score
-    if files.curves and (first or len(results.seeds) <= 10):
+    if files.curves:
         told["curves"] = _curves(files)
     return told
 
@@ -352,7 +352,7 @@ def _steepness(results: Results, target: str) -> float:
     Nine tenths of the truth's, where its density is on the maps' scale, are smaller; of a law
     that is flat wherever it is not 0, what falls by that scale within an eighth of the window.
     """
-    box, log_p = _plane(results.picture_box(target)), _truth(results, target)
+    box, log_p = _window(results, target), _truth(results, target)
     if log_p is not None:
         dx, dy = (box[1] - box[0]) / log_p.shape[::-1]
         with np.errstate(invalid="ignore"):
@@ -394,6 +394,12 @@ def _text(estimate: Any) -> str:
     return digits.plus_minus(estimate.value, estimate.stderr) + label
 
 
+def _window(results: Results, target: str) -> Float[np.ndarray, "2 2"]:
+    """The lower and upper corners of all pictures of a target."""
+    box = results.picture_box(target)
+    return box[:, :2] if box.shape[1] > 1 else np.column_stack([box, (-1.0, 1.0)])
+
+
 def _plane(points: np.ndarray) -> np.ndarray:
     """The first two coordinates; 0 for a second one that is not there."""
     if points.shape[-1] == 1:
@@ -405,8 +411,8 @@ def _quantised(points: Float[np.ndarray, "*n 2"], lower: np.ndarray, upper: np.n
     with np.errstate(invalid="ignore"):
         place = (points.astype(np.float64) - lower) / (upper - lower)
         known = ((place >= 0) & (place <= 1)).all(axis=-1, keepdims=True)
-    place = np.where(known, np.round(np.nan_to_num(place) * (NOT_A_POINT - 1)), NOT_A_POINT)
-    return _base64(place.astype("<u2"))
+    steps = np.round(np.where(known, place, 0.0) * (NOT_A_POINT - 1))
+    return _base64(np.where(known, steps, NOT_A_POINT).astype("<u2"))
 
 
 def _fitting(most: float, each: int) -> int:
