@@ -42,8 +42,8 @@ floors: $(VENV)/.report ## measure what true samples score (an hour) and keep it
 metrics: $(VENV)/.report ## measure the metrics themselves (forty minutes) and write docs/metrics.md
 	@$(BIN)/python benchmarks/metrics.py
 
-pictures: study ## make the pictures of the documentation again
-	@cp out/study/figures/samples.png docs/samples.png
+pictures: study ## make the moving picture of the README again
+	@cp out/study/figures/sampling.svg docs/
 
 docs: $(VENV)/.dev ## run every example of the documentation, after a small study
 	@.ci/docs $(abspath $(BIN))

@@ -37,6 +37,7 @@ def test_what_is_written(built):
             for n in ("curves", "samples", "densities")
             for kind in ("pdf", "png")
         ),
+        "figures/sampling.svg",
         "report.pdf",
         "gallery.html",
         "notebook.ipynb",

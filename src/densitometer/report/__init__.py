@@ -24,8 +24,8 @@ def build(folder: Path | str) -> list[Path]:
     The same results give the same bytes.
 
     Returns:
-        The paths written: ``figures/*.pdf`` and ``*.png``, ``report.pdf``, ``gallery.html``, and
-        ``notebook.ipynb``, executed.
+        The paths written: ``figures/*.pdf``, ``*.png`` and ``sampling.svg``, ``report.pdf``,
+        ``gallery.html``, and ``notebook.ipynb``, executed.
 
     Raises:
         UsageError: there is no study in `folder` or no finished cell, the folder cannot be
@@ -52,7 +52,7 @@ def build(folder: Path | str) -> list[Path]:
 
 
 def _drawn(results: "Results") -> dict[str, bytes]:
-    from densitometer.report import figures, gallery, writeup
+    from densitometer.report import animation, figures, gallery, writeup
 
     drawn = {name: draw(results) for name, draw in figures.ALL.items()}
     vectors = {name: figures.render(figure, "pdf") for name, figure in drawn.items()}
@@ -60,4 +60,5 @@ def _drawn(results: "Results") -> dict[str, bytes]:
     files |= {f"figures/{name}.png": figures.render(f, "png") for name, f in drawn.items()}
     files["report.pdf"] = writeup.pdf(results, vectors)
     files["gallery.html"] = gallery.page(results)
+    files["figures/sampling.svg"] = animation.svg(results)
     return files
