@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics pictures clean
+.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics pictures tutorial clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -45,7 +45,10 @@ metrics: $(VENV)/.report ## measure the metrics themselves (forty minutes) and w
 pictures: study ## make the moving picture of the README again
 	@cp out/study/figures/sampling.svg docs/
 
-docs: $(VENV)/.dev ## run every example of the documentation, after a small study
+tutorial: $(VENV)/.report ## execute the tutorial again, and keep its outputs
+	@$(BIN)/python .ci/notebook.py docs/tutorial.py
+
+docs: $(VENV)/.dev ## run every example of the documentation and make its site, into site/
 	@.ci/docs $(abspath $(BIN))
 
 clean: ## remove what can be made again, but for the studies in out/
