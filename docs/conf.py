@@ -75,14 +75,22 @@ def legible(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: 
 
 
 def as_written(
-    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returns: str
-) -> tuple[str, str]:
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: Any,
+    options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
     """Scalars and keys by the names under which the source knows them."""
     scalar = r"jaxlib\._jax\.Array, ' *'\]"
-    tidy = lambda text: text and re.sub(
-        rf"Key\[{scalar}", "Key[Scalar, '']", re.sub(rf"Shaped\[{scalar}", "Scalar", text)
-    )
-    return tidy(signature), tidy(returns)
+
+    def renamed(text: str | None) -> str | None:
+        text = text and re.sub(rf"Key\[{scalar}", "Key[Scalar, '']", text)
+        return text and re.sub(rf"Shaped\[{scalar}", "Scalar", text)
+
+    return renamed(signature), renamed(returns)
 
 
 def double_quoted(app: Sphinx, doctree: nodes.document) -> None:
