@@ -3,7 +3,7 @@
 #
 # A target is a law whose density is known exactly. We draw training points from it, fit a
 # continuous normalising flow, look at its samples and its density, and measure how far it is from
-# the truth. All of this takes well under a minute on one core.
+# the truth. All of this takes about a minute on one core.
 
 # %%
 # %matplotlib inline
