@@ -62,12 +62,16 @@ def blur(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
     In units of the truth's variance, axis by axis: a blur by a tenth of a standard deviation is
     0.01. 0 for the truth; below 0 the samples are too sharp. Cost O(n + cells). Source: Rao (1948).
     """
+    return Estimate(*_size(samples, truth, blur_score(truth)), _provenance(samples))
+
+
+def blur_score(truth: GridLaw) -> Score:
+    """The score of `blur`."""
     x, y = truth.sds**2 / 2
     curve = lambda f, axis: _slope(truth, _slope(truth, f, axis), axis)
     second = lambda f: x * curve(f, 0) + y * curve(f, 1)
     s = second(truth.smoothed) / _mixed(truth)
-    score = Score(s, _mean(truth, s), _mean(truth, second(s)))
-    return Estimate(*_size(samples, truth, score), _provenance(samples))
+    return Score(s, _mean(truth, s), _mean(truth, second(s)))
 
 
 def temperature(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
@@ -76,13 +80,17 @@ def temperature(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
     Cost O(n + cells). Not for laws of constant density, which no temperature changes. It hardly
     sees missing modes. Source: Rao (1948).
     """
+    size, error = _size(samples, truth, temperature_score(truth))
+    return Estimate(1 + size, error, _provenance(samples))
+
+
+def temperature_score(truth: GridLaw) -> Score:
+    """The score of `temperature`, whose size is T − 1."""
     s = -np.log(_mixed(truth))
     mean = _mean(truth, s)
     with np.errstate(divide="ignore", invalid="ignore"):
         surprise = np.where(truth.cells > 0, -np.log(truth.cells), 0.0)
-    response = _mean(truth, (s - mean) * surprise)
-    size, error = _size(samples, truth, Score(s, mean, response))
-    return Estimate(1 + size, error, _provenance(samples))
+    return Score(s, mean, _mean(truth, (s - mean) * surprise))
 
 
 def leak(
