@@ -150,10 +150,11 @@ def metrics(index: int, family: str, entropy: float, rng: np.random.Generator, s
 
 
 def rewrite(folder: Path, target: str, family: str, seed: int = 0, **values) -> None:
-    """Plant results: metric=(value, stderr) replaces a row of one cell's scorecard."""
+    """Plant results: metric=(value, stderr) replaces a row of one cell's scorecard, or adds it."""
     path = folder / "cells" / target / family / str(seed) / "scorecard.json"
-    records = json.loads(path.read_text())
-    for record in records:
-        if record["metric"] in values:
-            record["value"], record["stderr"] = values[record["metric"]]
-    path.write_text(json.dumps(records))
+    records = {record["metric"]: record for record in json.loads(path.read_text())}
+    for metric, (value, stderr) in values.items():
+        new = {"target": target, "family": family, "seed": seed, "metric": metric}
+        record = records.setdefault(metric, new | {"provenance": "samples(n=2000)"})
+        record |= {"value": value, "stderr": stderr}
+    path.write_text(json.dumps([*records.values()]))

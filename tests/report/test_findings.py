@@ -1,6 +1,8 @@
 """The sentences say what planted numbers say."""
 
+import dataclasses
 import json
+import re
 import shutil
 
 import fabricated
@@ -14,7 +16,14 @@ CURVE = np.linspace(0, 1, 40)
 
 
 def sentences(results, target="spiral", topic=None):
-    found = findings.of_target(results, target)
+    return told(findings.of_target(results, target), topic)
+
+
+def of_family(results, family, topic=None):
+    return told(findings.of_family(results, family), topic)
+
+
+def told(found, topic):
     return " ".join(
         f.text.replace("\N{NO-BREAK SPACE}", " ")
         for name, group in found.items()
@@ -47,7 +56,7 @@ def test_a_clear_winner_beats_both_baselines(plant):
     text = sentences(results, topic="Density")
     assert "The closest density is dsm’s, KL 0.020 ± 0.003 nats" in text
     assert "it beats the cross-validated KDE (0.089 ± 0.006) and the Gaussian mixture" in text
-    assert "vae follows at 0.213 ± 0.008 nats, worse than both baselines" in text
+    assert "Behind: vae (0.213 ± 0.008), worse than both baselines" in text
 
 
 def test_a_tie_is_called_a_tie(plant):
@@ -64,14 +73,15 @@ def test_losing_to_a_baseline_is_said(plant):
     results = plant("spiral", "dsm", kl=(0.15, 0.004))
     assert "it loses to the cross-validated KDE" in sentences(results, topic="Density")
     overview = " ".join(f.text for f in findings.overview(results))
-    assert "The best family loses to both baselines on spiral" in overview
+    assert "The best family’s density loses to both baselines on spiral" in overview
+    assert "Its density loses to both baselines on spiral" in of_family(results, "dsm", "Wrong")
 
 
 def test_between_the_baselines(plant):
     results = plant("spiral", "vae", kl=(0.105, 0.001))
     results = plant("spiral", "kde", kl=(0.2, 0.001))
     text = sentences(results, topic="Density")
-    assert "vae follows at 0.1050 ± 0.0010 nats, worse than the Gaussian mixture." in text
+    assert "Behind: vae (0.1050 ± 0.0010), worse than the Gaussian mixture." in text
 
 
 @pytest.mark.parametrize(
@@ -129,22 +139,36 @@ def test_samples_as_good_as_the_truth_are_said_so(plant):
 
 
 def test_samples_that_are_not_of_their_density(plant):
-    assert "differ beyond noise" not in sentences(plant("spiral", "dsm"))
+    assert "differ beyond noise" not in of_family(plant("spiral", "dsm"), "dsm")
     results = plant("spiral", "dsm", self_bhattacharyya=(-0.02, 0.001))
-    assert "samples and the density of dsm differ beyond noise" in sentences(results)
+    assert "On spiral its samples and its density differ beyond noise" in of_family(results, "dsm")
 
 
 def test_a_loose_bound_is_measured(plant):
     results = plant("spiral", "vae", nll=(0.4, 0.01), nll_elbo=(0.7, 0.01))
-    assert "vae’s ELBO is loose by 0.300 ± 0.014 nats" in sentences(results)
+    assert "Its ELBO is loose by 0.300 ± 0.014 nats on spiral" in of_family(results, "vae")
+
+
+def on_spiral(results, family="vae"):
+    """What is said of training, of the spiral alone: the fabricated curves of others rise too."""
+    results = dataclasses.replace(
+        results, plan=dataclasses.replace(results.plan, targets=("spiral",))
+    )
+    return of_family(results, family, "Training")
 
 
 def test_overfitting_is_a_rise_of_the_hold_out_alone(study):
     valley = 1 + (CURVE - CURVE[19]) ** 2
-    text = sentences(plant_curves(study, valley), topic="Training")
-    assert "vae overfits after step 2,000: its hold-out loss rises from 1 to 1.26" in text
-    text = sentences(plant_curves(study, valley, train=valley), topic="Training")
-    assert "vae gets worse after step 2,000" in text
+    valley += 0.001 * np.random.default_rng(0).normal(size=40)
+    text = on_spiral(plant_curves(study, valley))
+    assert re.fullmatch(
+        r"Overfits on spiral \(from step \d,\d00 on its hold-out loss rises by "
+        r"0\.26\d+ ± 0\.001\d? while its training loss falls\)\.",
+        text,
+    )
+    text = on_spiral(plant_curves(study, valley, train=valley))
+    assert "Gets worse on spiral (from step" in text
+    assert "training loss" not in text
 
 
 def test_noise_and_a_flat_end_are_no_overfitting(study):
@@ -152,21 +176,61 @@ def test_noise_and_a_flat_end_are_no_overfitting(study):
     decay = np.exp(-6 * CURVE)
     for noise in (0.0, 0.02, 0.1):
         results = plant_curves(study, decay + noise * rng.normal(size=40))
-        assert "vae" not in sentences(results, topic="Training"), noise
+        assert on_spiral(results) == "", noise
 
 
 def test_an_unfinished_descent_is_said(study):
-    text = sentences(plant_curves(study, 2 - CURVE), topic="Training")
-    assert "vae’s hold-out loss is still falling at step 4,000, its last" in text
+    text = on_spiral(plant_curves(study, 2 - CURVE))
+    assert text == "Is not done on spiral (hold-out loss still falling at step 4,000, its last)."
 
 
 def test_an_adversary_is_judged_by_its_samples(study):
     # The own loss rises, but another curve chose the state: that one falls.
     results = plant_curves(study, 1 + CURVE, selected=4000, family="gan")
     assert results.cell("spiral", "gan").selecting_curve == "holdout_kde_nll"
-    text = sentences(results, topic="Training")
-    assert "gan overfits" not in text
-    assert "gan’s hold-out score of samples is still falling" in text
+    text = on_spiral(results, "gan")
+    assert "Overfits" not in text
+    assert "hold-out score of samples still falling" in text
+
+
+def test_one_family_is_chosen_for_both_uses_if_it_is_among_the_best_by_both(plant):
+    plant("spiral", "dsm", kl=(0.050, 0.001), bhattacharyya=(0.960, 0.0005))
+    results = plant("spiral", "vae", kl=(0.0505, 0.001), bhattacharyya=(0.990, 0.0005))
+    assert findings.choice(results, "spiral") == ("vae", "vae")  # dsm’s KL ties, its samples do not
+    assert "Choose vae: no family’s density is closer and no" in sentences(results, topic="Choice")
+    assert "cannot be told from it" not in sentences(results, topic="Choice")
+
+
+def test_two_families_are_chosen_if_none_is_best_at_both(plant):
+    plant("spiral", "dsm", kl=(0.050, 0.001), bhattacharyya=(0.960, 0.0005))
+    plant("spiral", "vae", kl=(0.200, 0.001), bhattacharyya=(0.950, 0.0005))
+    results = plant("spiral", "gan", bhattacharyya=(0.990, 0.0005))
+    assert findings.choice(results, "spiral") == ("dsm", "gan")
+    text = sentences(results, topic="Choice")
+    assert "Choose dsm for a density and gan for samples alone" in text
+    abstract = " ".join(f.text for f in findings.abstract(results))
+    assert "dsm for a density and gan for samples alone on spiral (0.0500" in abstract
+    row = tables.choices(results).blocks[0].rows[0]
+    assert [e.text.split(",")[0] for e in row.entries] == ["dsm", "–", "gan", "vae"]
+
+
+def test_an_equal_and_quicker_family_is_told(plant, study):
+    for family, seconds in (("dsm", 40.0), ("vae", 8.0)):
+        plant("spiral", family, kl=(0.05, 0.002), bhattacharyya=(0.985, 0.002))
+        timing = study / "cells" / "spiral" / family / "0" / "timing.json"
+        timing.write_text(json.dumps({"fit": seconds}))
+    text = sentences(Results.read(study), topic="Choice")
+    assert "On both counts vae cannot be told from it." in text
+    assert "A fit of dsm took 40 s, of vae, the quickest of these, 8 s." in text
+
+
+def test_strengths_are_told_by_place(plant):
+    text = of_family(plant("spiral", "gan", off_support=(0.0, 0.0005)), "gan", "Well")
+    assert "by support on spiral" in text
+    text = of_family(plant("spiral", "dsm", kl=(0.02, 0.003)), "dsm", "Well")
+    assert "by density" in text
+    assert "beats both baselines on spiral" in text
+    assert "beats" not in of_family(plant("spiral", "dsm"), "vae", "Well")
 
 
 def test_divergence_is_a_result(study):

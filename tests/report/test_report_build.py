@@ -11,7 +11,7 @@ import pytest
 
 from densitometer import report
 from densitometer.errors import UsageError
-from densitometer.report import figures, style, writeup
+from densitometer.report import figures, style, tables, writeup
 from densitometer.report.results import Results
 
 
@@ -34,7 +34,7 @@ def test_what_is_written(built):
     assert {str(p.relative_to(folder)) for p in paths} == {
         *(
             f"figures/{n}.{kind}"
-            for n in ("curves", "samples", "densities")
+            for n in ("curves", "samples", "densities", "faults")
             for kind in ("pdf", "png")
         ),
         "figures/sampling.svg",
@@ -60,8 +60,8 @@ def test_the_notebook_was_run_and_kept_its_outputs(built):
     outputs = [o for c in code for o in c.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     kinds = [kind for o in outputs for kind in o.get("data", {})]
-    assert kinds.count("image/png") == 5
-    assert kinds.count("text/html") == 3 + 3  # three tables, and one a family
+    assert kinds.count("image/png") == 6
+    assert kinds.count("text/html") == 4 + 3  # four tables, and one a family
     text = json.dumps(notebook)
     assert "The closest density is dsm" in text
     assert str(built[0]) not in text
@@ -77,33 +77,31 @@ def test_the_write_up_opens_with_what_was_run(finished_study):
     assert "one seed" in " ".join(data["reading"])
 
 
-def test_the_write_up_has_every_hyper_parameter_and_every_number(finished_study):
+def test_the_write_up_has_every_hyper_parameter(finished_study):
     results = Results.read(finished_study)
-    data = writeup.content(results)
-    for block in data["hyperparameters"]:
-        names = [row["name"] for b in block["table"]["blocks"] for row in b["rows"]]
-        assert names == list(results.plan.families[block["name"]])
+    for block in writeup.content(results)["hyperparameters"]:
+        values = {v["name"]: v["value"] for v in block["values"]}
+        assert list(values) == list(results.plan.families[block["name"]])
+        assert values["steps"] == "8,000"
+
+
+def test_every_number_is_in_the_whole_table_with_its_provenance(finished_study):
+    results = Results.read(finished_study)
+    blocks = tables.complete(results).blocks
     for files in results.cells():
         for metric in files.scorecard:
-            (block,) = [
-                b
-                for table in data["complete"]
-                for b in table["blocks"]
-                if b["title"].split(":")[0] == metric
-            ]
-            row = next(r for r in block["rows"] if r["name"] == files.cell.family)
-            entry = row["entries"][results.targets.index(files.cell.target)]
-            assert entry["note"] == files.scorecard[metric][2]
+            (block,) = [b for b in blocks if b.title.split(":")[0] == metric]
+            row = next(r for r in block.rows if r.name == files.cell.family)
+            entry = row.entries[results.targets.index(files.cell.target)]
+            assert entry.note == files.scorecard[metric][2]
 
 
 def test_a_bound_never_stands_without_its_label(finished_study):
-    results = Results.read(finished_study)
-    for table in writeup.content(results)["complete"]:
-        for block in table["blocks"]:
-            for row in block["rows"]:
-                for entry in row["entries"]:
-                    bound = entry["note"].startswith(("bound", "importance"))
-                    assert ("(bound)" in entry["mark"]) == bound
+    for block in tables.complete(Results.read(finished_study)).blocks:
+        for row in block.rows:
+            for entry in row.entries:
+                bound = entry.note.startswith(("bound", "importance"))
+                assert ("(bound)" in entry.mark) == bound
 
 
 def test_a_study_that_is_incomplete_is_reported(study):

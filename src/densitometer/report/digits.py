@@ -4,6 +4,10 @@ import math
 
 MINUS = "\N{MINUS SIGN}"
 KEEP = "\N{NO-BREAK SPACE}"
+_WORDS = (
+    *("no", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 
 
 def split(value: float, error: float, *, scale: float = 1.0) -> tuple[str, str]:
@@ -58,6 +62,11 @@ def span(low: float, high: float) -> str:
 def count(n: int) -> str:
     """A whole number as people write it: 20,000."""
     return f"{n:,}"
+
+
+def in_words(n: int) -> str:
+    """A small count in a sentence: seven; from thirteen on in digits."""
+    return _WORDS[n] if n < len(_WORDS) else count(n)
 
 
 def listed(words: list[str], last: str = "and") -> str:

@@ -1,7 +1,7 @@
 """The figures: results in, a Matplotlib `Figure` out, at the size at which it is printed.
 
-Every figure is a wall of panels, one a cell, families down and targets across. A panel without a
-picture says why. Nothing here touches pyplot or any global setting.
+Most are walls of panels, one a cell, families down and targets across. A panel without a picture
+says why. Nothing here touches pyplot or any global setting.
 """
 
 import contextlib
@@ -13,13 +13,14 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from densitometer.report import digits, style
+from densitometer.report import faults as found_faults
 from densitometer.report.results import CellFiles, Results
 
 MM = 1 / 25.4
@@ -34,6 +35,18 @@ HEADROOM = 0.5
 """Nats between the truth's highest densities and that ceiling, for models that overshoot."""
 
 
+_MAP = 11.0
+"""Side of the small picture that shows where a fault is, mm."""
+
+_SUPPORT_MAP = ListedColormap(["#FFFFFF", style.TRUTH_UNDER])
+
+_COLUMN = {
+    "aspect": 1.0, "gap": (0.8, 0.8), "left": 6.2, "bottom": 0.5, "top": 11.5,
+    "width": style.COLUMN_WIDTH,
+}  # fmt: skip
+"""Measures of the walls that stand side by side, whose rows are then level."""
+
+
 def curves(results: Results, families: Sequence[str] = (), targets: Sequence[str] = ()) -> Figure:
     """Each cell's own loss against gradient steps, training and hold-out, every seed.
 
@@ -42,7 +55,7 @@ def curves(results: Results, families: Sequence[str] = (), targets: Sequence[str
     """
     families, targets = families or results.families, targets or results.targets
     with _wall(
-        families, targets, aspect=0.6, gap=(11.5, 5.0), left=17.5, right=3.0, bottom=9.0, top=9.5
+        families, targets, aspect=0.36, gap=(10.5, 4.3), left=16.0, right=2.5, bottom=8.0, top=8.5
     ) as wall:
         for family, target, ax in wall.panels():
             cells = [c for c in results.cells(target, family) if c.curves]
@@ -77,26 +90,28 @@ def samples(
     targets: Sequence[str] = (),
     seed: int | None = None,
 ) -> Figure:
-    """Model samples (the family's colour) over as many true samples (grey), for one seed."""
+    """Model samples (the family's colour) over as many true samples (grey), for one seed.
+
+    The first row is the truth alone.
+    """
     families, targets = families or results.families, targets or results.targets
-    with _wall(
-        families, targets, aspect=1.0, gap=(1.5, 1.5), left=7.0, bottom=0.5, top=9.5
-    ) as wall:
+    with _wall(("truth", *families), targets, **_COLUMN) as wall:
         shown = 0
         for family, target, ax in wall.panels():
             _frame(ax, results.picture_box(target))
             cell, truth = results.cell(target, family, seed), results.cell(target, "truth", seed)
             if truth.samples is not None:
                 n = len(truth.samples) if cell.samples is None else len(cell.samples)
-                _scatter(ax, truth.samples[:n], style.TRUTH_UNDER, 2.2)
+                _scatter(ax, truth.samples[:n], style.TRUTH_UNDER, 1.2)
             if cell.samples is None:
                 _say(ax, _absence([cell]))
                 continue
-            _scatter(ax, cell.samples, style.colour(family), 1.1)
             shown = max(shown, len(cell.samples))
+            if family != "truth":
+                _scatter(ax, cell.samples, style.colour(family), 0.7)
             if cell.diverged_at is not None:
                 _note(ax, cell.state)
-        dot = lambda c: Line2D([], [], lw=0, marker="o", ms=3.6, color=c)
+        dot = lambda c: Line2D([], [], lw=0, marker="o", ms=3.2, color=c)
         wall.legend(
             [dot(style.TRUTH_UNDER), tuple(dot(style.colour(f)) for f in families[:3])],
             [f"truth, n = {digits.count(shown)}", f"model, n = {digits.count(shown)}"],
@@ -115,10 +130,7 @@ def densities(
     rows = ("truth", *families)
     # A family that has no density at all is told in a strip, not in a row of empty squares.
     heights = [1.0 if f == "truth" or results.has_density(f) else 0.22 for f in rows]
-    wall = _wall(
-        rows, targets, 1.0, gap=(1.5, 1.5), left=7.0, bottom=13.0, top=5.0, heights=heights
-    )
-    with wall as wall:
+    with _wall(rows, targets, **_COLUMN | {"bottom": 7.0}, heights=heights) as wall:
         scales = {t: _density_scale(results.cell(t, "truth", seed).log_density) for t in targets}
         for family, target, ax in wall.panels():
             box = results.picture_box(target)
@@ -138,14 +150,89 @@ def densities(
                 interpolation="nearest",
             )
         for column, target in enumerate(targets):
-            wall.colour_bar(column, scales[target], "log-density, nats")
+            wall.colour_bar(column, scales[target])
+        wall.legend([], [], title="log-density in nats, on the scale under its column")
         return wall.figure
+
+
+def faults(results: Results, across: int = 3) -> Figure:
+    """The worst place of each fault that is worth a picture, samples of the truth beside the model.
+
+    Shaded is the truth's support. The small picture shows where on the target the place is.
+    """
+    cases = found_faults.shown(results)
+    with matplotlib.rc_context(style.RC):
+        if not cases:
+            figure = Figure(figsize=(style.TEXT_WIDTH * MM, 10 * MM), dpi=150)
+            figure.text(0.5, 0.5, "no fault beyond chance", ha="center", va="center")
+            return figure
+        rows = -(-len(cases) // across)
+        gap, label = 4.0, 10.4
+        each = (style.TEXT_WIDTH - gap * (across - 1)) / across
+        side = (each - _MAP - 2.6) / 2
+        height = rows * (side + label) + 0.5
+        figure = Figure(figsize=(style.TEXT_WIDTH * MM, height * MM), dpi=150)
+
+        def place(x: float, y: float, size: float) -> Axes:
+            w, h = style.TEXT_WIDTH, height
+            return figure.add_axes((x / w, 1 - (y + size) / h, size / w, size / h))
+
+        for i, (letter, fault) in enumerate(cases.items()):
+            x, y = (i % across) * (each + gap) + 0.3, (i // across) * (side + label) + label
+            _draw_fault(results, letter, fault, [
+                place(x, y, _MAP), place(x + _MAP + 1, y, side),
+                place(x + _MAP + side + 2, y, side),
+            ])  # fmt: skip
+        return figure
+
+
+def _draw_fault(
+    results: Results, letter: str, fault: "found_faults.Fault", axes: list[Axes]
+) -> None:
+    where, *pair = axes
+    box = results.picture_box(fault.target)
+    support = found_faults.support_of(results, fault.target)
+    extent = (*box[:, 0], *box[:, 1])
+    _frame(where, box)
+    where.imshow(
+        support > 0, origin="lower", extent=extent, cmap=_SUPPORT_MAP, interpolation="nearest"
+    )
+    (left, low), (right, high) = fault.window
+    where.add_patch(
+        Rectangle((left, low), right - left, high - low, fill=False, ec=style.INK, lw=0.7)
+    )
+    where.set_gid(f"{letter}/where")
+    colour = style.colour(fault.family)
+    n = None
+    for name, ax in zip((fault.family, "truth"), pair[::-1], strict=True):
+        ax.set_gid(f"{letter}/{name}")
+        _frame(ax, np.array(fault.window))
+        middles = [lo + (np.arange(len(support)) + 0.5) * (hi - lo) / len(support)
+                   for lo, hi in box.T]  # fmt: skip
+        ax.contourf(*middles, support, levels=[0.0, 2.0], colors=[style.SUPPORT])
+        samples = results.cell(fault.target, name, fault.seed).samples
+        if samples is None:
+            _say(ax, "not run")
+            continue
+        n = n or len(samples)
+        here = samples[:n][fault.window.holds(samples[:n])]
+        dots = {"lw": 0, "marker": "o", "ms": 1.5, "mew": 0, "rasterized": True}
+        ax.plot(*here.T, color=colour if name == fault.family else style.FAINT, **dots)
+        ax.set_title(name, pad=1.5, fontsize=style.SMALL)
+    lines = ((letter, 0.0, 6.8, "bold"), (fault.target, 0.22, 6.8, "normal"),
+             (fault.kind, 0.22, 3.6, "normal"))  # fmt: skip
+    for text, x, up, weight in lines:
+        where.text(
+            x, 1 + up / _MAP, text, transform=where.transAxes, weight=weight,
+            fontsize=style.NORMAL, color=colour if text == letter else style.INK,
+        )  # fmt: skip
 
 
 ALL: dict[str, Callable[[Results], Figure]] = {
     "curves": curves,
     "samples": samples,
     "densities": densities,
+    "faults": faults,
 }
 """The figures of a report, by the name of their files."""
 
@@ -173,19 +260,22 @@ class _Wall:
         top: float,
         right: float = 0.5,
         heights: Sequence[float] = (),
+        width: float = style.TEXT_WIDTH,
     ):
         self.rows, self.columns = rows, columns
         heights = heights or [1.0] * len(rows)
         across, down = gap
-        width = (style.TEXT_WIDTH - left - across * (len(columns) - 1) - right) / len(columns)
+        panel = (width - left - across * (len(columns) - 1) - right) / len(columns)
         room = style.TEXT_HEIGHT - bottom - top - down * (len(rows) - 1)
-        self._panel = min(width, room / (aspect * sum(heights)), 62.0)
+        self._panel = min(panel, room / (aspect * sum(heights)), 0.37 * width)
         self._left = left
         self._chip = min(left - 1.9, 4.6)
         self._width = left + right + len(columns) * self._panel + across * (len(columns) - 1)
         tall = [h * aspect * self._panel for h in heights]
         self._height = bottom + top + sum(tall) + down * (len(rows) - 1)
-        self.figure = Figure(figsize=(self._width * MM, self._height * MM), dpi=150)
+        # On a screen a column is as wide as a page.
+        dpi = 150 * style.TEXT_WIDTH / width
+        self.figure = Figure(figsize=(self._width * MM, self._height * MM), dpi=dpi)
         self.axes = np.empty((len(rows), len(columns)), dtype=object)
         y = self._height - top
         for i, name in enumerate(rows):
@@ -195,7 +285,9 @@ class _Wall:
             self._name_row(name, y + tall[i] / 2, tall[i])
             y -= down
         for ax, name in zip(self.axes[0], columns, strict=True):
-            ax.set_title(name, pad=3)
+            if len(name) > self._panel / 1.5:  # mm that a letter takes
+                name = name.replace("_", "_\n")
+            ax.set_title(name, pad=2, linespacing=1.0)
 
     def panels(self) -> Iterator[tuple[str, str, Axes]]:
         """(row name, column name, axes), row by row."""
@@ -204,25 +296,27 @@ class _Wall:
                 ax.set_gid(f"{column}/{row}")
                 yield row, column, ax
 
-    def legend(self, handles: list[Any], labels: list[str]) -> None:
+    def legend(self, handles: list[Any], labels: list[str], **kwargs: Any) -> None:
         """One line at the top, over all columns."""
         self.figure.legend(
             handles,
             labels,
             loc="upper left",
             bbox_to_anchor=(self._left / self._width, 1 - 0.5 / self._height),
-            ncols=len(labels),
+            ncols=max(len(labels), 1),
             borderaxespad=0.1,
             borderpad=0.1,
             handletextpad=0.5,
             columnspacing=1.8,
             handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
+            title_fontsize=style.SMALL,
+            **kwargs,
         )
 
-    def colour_bar(self, column: int, norm: Normalize, label: str) -> None:
+    def colour_bar(self, column: int, norm: Normalize) -> None:
         """A horizontal scale under one column."""
         box = self.axes[-1, column].get_position()
-        bar = self.figure.add_axes((box.x0, 8.3 / self._height, box.width, 1.8 / self._height))
+        bar = self.figure.add_axes((box.x0, 4.3 / self._height, box.width, 1.6 / self._height))
         ramp = np.linspace(norm.vmin or 0.0, norm.vmax or 1.0, 256)
         bar.imshow(
             ramp[None, :],
@@ -233,7 +327,7 @@ class _Wall:
         bar.set_yticks([])
         bar.tick_params(pad=1.5)
         bar.spines[:].set_visible(False)
-        bar.set_xlabel(label, labelpad=1.5)
+        bar.locator_params(axis="x", nbins=3)
 
     def _place(self, x: float, y: float, height: float) -> Axes:
         w, h = self._width, self._height
@@ -301,7 +395,7 @@ def _fit_limits(ax: Axes, cells: list[CellFiles]) -> None:
 
 def _ticks(ax: Axes) -> None:
     ax.locator_params(axis="x", nbins=4)
-    ax.locator_params(axis="y", nbins=5)
+    ax.locator_params(axis="y", nbins=4)
     ax.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}")
 
 

@@ -8,12 +8,15 @@ hold 0; anything less is a tie and is called one.
 import dataclasses
 import functools
 import math
+import statistics
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from typing import Literal, TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
+from densitometer.metrics.faults import FAULTS
 from densitometer.metrics.laws import broken
-from densitometer.report.digits import count, listed, plus_minus
+from densitometer.report import faults
+from densitometer.report.digits import count, in_words, listed, plus_minus
 from densitometer.report.results import CellFiles, Difference, Measure, Results, compare, difference
 from densitometer.report.trends import trend
 from densitometer.study.plan import REFERENCES
@@ -24,10 +27,15 @@ BASELINES = {"kde": "the cross-validated KDE", "gmm": "the Gaussian mixture"}
 BOUNDS = {"nll_elbo": "ELBO", "nll_importance": "importance-weighted bound"}
 """Upper bounds on `nll`, and how sentences call them."""
 
+BEST = {"kl": "density", "bhattacharyya": "overlap of samples", "off_support": "support"}
+"""By what a family can be the best, and how sentences call it."""
+
 LARGER_IS_BETTER = frozenset({"bhattacharyya", "bhattacharyya_exact"})
 
 LEAK = 0.005
 """Share of samples off the support, above the truth's own, from which a leak is worth a word."""
+
+_NOTHING = "No family has a number to compare yet."
 
 AT_ONCE = 6
 """Things of one kind that are named one by one before the rest is counted."""
@@ -42,26 +50,54 @@ class Finding:
 
 
 Rule = Callable[[Results, str], Iterator[Finding]]
-"""Looks at one target."""
+"""Looks at one target, or at one family."""
 
 
 def of_target(results: Results, target: str) -> dict[str, list[Finding]]:
-    """Everything the rules find on one target, by topic."""
-    found: dict[str, list[Finding]] = {}
-    for topic, rule in RULES:
-        if sentences := list(rule(results, target)):
-            found.setdefault(topic, []).extend(sentences)
-    return found
+    """How faithful the families are to one target, and which to choose, by topic."""
+    return _told(RULES, results, target)
+
+
+def of_family(results: Results, family: str) -> dict[str, list[Finding]]:
+    """What one family does well and where it goes wrong, by topic."""
+    return _told(FAMILY_RULES, results, family)
+
+
+def _told(
+    rules: "tuple[tuple[str, Rule], ...]", results: Results, name: str
+) -> dict[str, list[Finding]]:
+    told: dict[str, list[Finding]] = {}
+    for topic, rule in rules:
+        if sentences := list(rule(results, name)):
+            told.setdefault(topic, []).extend(sentences)
+    return told
+
+
+def abstract(results: Results) -> list[Finding]:
+    """What was done and the main finding, in a few sentences."""
+    rules = results.plan.protocol
+    families, targets = len(results.families), len(results.targets)
+    done = (
+        f"{in_words(families).capitalize()} {'family' if families == 1 else 'families'} of "
+        f"generative models {'was' if families == 1 else 'were'} trained on {count(rules.n_train)} "
+        f"points of {in_words(targets)} {'law' if targets == 1 else 'laws'} whose density is known "
+        f"exactly, and measured against it, in nats, on {count(rules.n_test)} fresh points, beside "
+        "two baselines, a kernel density estimate and a Gaussian mixture."
+    )
+    found = [*_choices_overall(results), *_standings_overall(results), *_verdicts_overall(results)]
+    return [Finding(done), *(found or [Finding(_NOTHING, "caveat")])]
 
 
 def overview(results: Results) -> list[Finding]:
     """The main findings over all targets, best first."""
     found = [
         *_closest_overall(results),
+        *_standings_overall(results),
         *_nearest_samples_overall(results),
         *_leaks_overall(results),
+        *_verdicts_overall(results),
     ]
-    return found or [Finding("No family has a number to compare yet.", "caveat")]
+    return found or [Finding(_NOTHING, "caveat")]
 
 
 def caveats(results: Results) -> list[Finding]:
@@ -124,6 +160,64 @@ def impossible(results: Results) -> dict[tuple[str, str, str], str]:
     return found
 
 
+class Choice(NamedTuple):
+    """The families to choose on a target: for a density, and where samples are all one needs."""
+
+    density: str | None
+    samples: str | None
+
+    def __str__(self) -> str:
+        if self.density == self.samples or self.samples is None:
+            return self.density or "none"
+        if self.density is None:
+            return self.samples
+        return f"{self.density} for a density and {self.samples} for samples alone"
+
+
+def choice(results: Results, target: str) -> Choice:
+    """The closest density and the nearest samples; one family for both if it is best at both."""
+    density, samples = best(results, target, "kl"), best(results, target, "bhattacharyya")
+    for family in density:
+        if family in samples:
+            return Choice(family, family)
+    return Choice(next(iter(density), None), next(iter(samples), None))
+
+
+def choose(results: Results, target: str) -> Iterator[Finding]:
+    """Which family to choose, what does as well, and what it costs."""
+    chosen = choice(results, target)
+    density, samples = best(results, target, "kl"), best(results, target, "bhattacharyya")
+    if chosen == Choice(None, None):
+        return
+    if chosen.density == chosen.samples:
+        why = "no family’s density is closer and no family’s samples come nearer"
+        equals = [f for f in density if f in samples and f != chosen.density]
+    elif chosen.density and chosen.samples:
+        why = f"no density is closer than {chosen.density}’s, but other samples come nearer"
+        equals = []
+    else:
+        why = f"no family’s {'density is closer' if chosen.density else 'samples come nearer'}"
+        equals = [f for f in density or samples if f not in chosen]
+    yield Finding(f"Choose {chosen}: {why}.")
+    if equals:
+        yield Finding(f"On both counts {listed(equals)} cannot be told from it.")
+    costs = {
+        f: seconds
+        for f in dict.fromkeys(f for f in (*chosen, *equals) if f)
+        if (seconds := _seconds(results, target, f))
+    }
+    if costs:
+        quickest = min(costs, key=lambda f: costs[f])
+        first = next(f for f in chosen if f)
+        text = ""
+        if first in costs:
+            text = f"A fit of {first} took {costs[first]:.0f} s"
+        if quickest != first:
+            text += f"{', ' if text else ''}of {quickest}, the quickest of these, "
+            text += f"{costs[quickest]:.0f} s"
+        yield Finding(f"{text}.")
+
+
 def closest_density(results: Results, target: str) -> Iterator[Finding]:
     """Who has the smallest KL, and whether that beats the baselines."""
     leaders = best(results, target, "kl")
@@ -144,16 +238,20 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
         for f, m in results.ranked(target, "kl")
         if f not in leaders and (target, f, "kl") not in flagged
     ]
+    standing: dict[str, list[str]] = {}
     for family, measure in sorted(rest, key=lambda pair: pair[1].value):
         behind = [
             BASELINES[b]
             for b in BASELINES
             if (m := results.measure(target, b, "kl")) and compare(measure, m) > 0
         ]
-        worse = ", no worse than the baselines"
+        worse = "no worse than the baselines"
         if behind:
-            worse = ", worse than " + ("both baselines" if len(behind) == 2 else behind[0])
-        yield Finding(f"{family} follows at {_pm(measure)} nats{worse}.")
+            worse = "worse than " + ("both baselines" if len(behind) == 2 else behind[0])
+        standing.setdefault(worse, []).append(f"{family} ({_pm(measure)})")
+    if standing:
+        clauses = [f"{listed(families)}, {worse}" for worse, families in standing.items()]
+        yield Finding(f"Behind: {'; '.join(clauses)}.")
 
 
 def nearest_samples(results: Results, target: str) -> Iterator[Finding]:
@@ -195,79 +293,195 @@ def leaks(results: Results, target: str) -> Iterator[Finding]:
         yield Finding(f"No family measurably leaks over {limit} of its samples off the support.")
 
 
-def hold_out_trends(results: Results, target: str) -> Iterator[Finding]:
-    """Whose hold-out curve rises again, and whose is still falling at the end."""
-    for family in results.families:
-        cells = [c for c in results.cells(target, family) if c.curves and c.diverged_at is None]
-        trends = [t for c in cells if (t := trend(c)) is not None]
-        for kind in ("overfits", "worsens", "falls"):
-            found = [t for t in trends if t.kind == kind]
-            if found:
-                often = f" ({len(found)} of {len(cells)} seeds)" if len(cells) > 1 else ""
-                yield Finding(found[0].sentence(family) + often + ".")
+def strengths(results: Results, family: str) -> Iterator[Finding]:
+    """Where a family is the best or as good, beats the baselines, or passes for true."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for metric, what in BEST.items():
+        if on := tuple(t for t in results.targets if family in best(results, t, metric)):
+            places.setdefault(on, []).append(what)
+    clauses = [f"{listed(what)} on {_all(results, on)}" for on, what in places.items()]
+    if clauses:
+        yield Finding(f"Best, alone or tied, by {'; by '.join(clauses)}.")
+    beats = [t for t in results.targets if _signs(results, t, family) == {-1}]
+    if beats:
+        yield Finding(f"Its density beats both baselines on {_all(results, beats)}.")
+    costs = {f: s for f in results.families if (s := _seconds(results, None, f))}
+    if len(costs) > 1 and min(costs, key=lambda f: costs[f]) == family:
+        yield Finding(f"The quickest to train, {costs[family]:.0f} s a fit in the median.")
+    true = [t for t in results.targets if _fault(results, t, family) == "none"]
+    if true:
+        yield Finding(f"Its samples pass for true ones on {_all(results, true)}.")
+
+
+def weaknesses(results: Results, family: str) -> Iterator[Finding]:
+    """Its faults, each where it is the most certain, and where else it is."""
+    letters = {fault: letter for letter, fault in faults.shown(results).items()}
+    by_kind: dict[str, list[faults.Fault]] = {}
+    for fault in faults.found(results)[family]:
+        by_kind.setdefault(fault.kind, []).append(fault)
+    for kind, alike in by_kind.items():
+        worst = next((f for f in alike if f in letters), alike[0])
+        picture = f" [{letters[worst]}]" if worst in letters else ""
+        text = f"{kind.capitalize()} on {worst.target}{picture}: {worst.words}"
+        others = [f.target for f in alike if f is not worst]
+        yield Finding(text + (f"; also on {listed(others)}." if others else "."))
+    loses = [t for t in results.targets if _signs(results, t, family) == {1}]
+    if loses:
+        yield Finding(f"Its density loses to both baselines on {_all(results, loses)}.")
 
 
 def told_from_truth(results: Results, target: str) -> Iterator[Finding]:
     """Whose samples pass for true ones, and what gives the others away."""
-    floors = results.floors(target)
-    if floors is None:
-        return
-    pass_for_true, given_away = [], []
+    given_away: dict[str, list[str]] = {}
     for family in results.families:
-        verdicts = [floors.verdict(c.scorecard) for c in results.cells(target, family) if c.done]
-        if not verdicts:
-            continue
-        (fault, often), *_ = Counter(v.fault for v in verdicts).most_common()
-        seeds = f" ({often} of {len(verdicts)} seeds)" if len(verdicts) > 1 else ""
-        if fault is None:
-            pass_for_true.append(f"{family}{seeds}")
-        else:
-            sentence = next(v.sentence for v in verdicts if v.fault == fault)
-            given_away.append(f"{family}: {sentence}{seeds}")
-    if pass_for_true:
-        who = listed(pass_for_true)
-        yield Finding(f"At n = {count(floors.n)} the samples of {who} pass for true ones.")
+        if fault := _fault(results, target, family):
+            given_away.setdefault(fault, []).append(family)
+    true = given_away.pop("none", [])
+    if true:
+        n = count(results.plan.protocol.n_samples)
+        yield Finding(f"At n = {n} the samples of {listed(true)} pass for true ones.")
     if given_away:
-        yield Finding(f"What gives samples away: {'; '.join(given_away)}.")
+        clauses = [f"{_plainly(fault)} ({listed(who)})" for fault, who in given_away.items()]
+        yield Finding(f"What gives {'others' if true else 'samples'} away: {'; '.join(clauses)}.")
 
 
-def own_density(results: Results, target: str) -> Iterator[Finding]:
-    """Whose samples do not follow its own density: below perfect ones by over three errors."""
-    for family, m in results.ranked(target, "self_bhattacharyya"):
-        if m.value < -3 * m.stderr:
+def hold_out_trends(results: Results, family: str) -> Iterator[Finding]:
+    """Where its hold-out curve rises again, and where it is still falling at the end."""
+    said = {"overfits": "Overfits", "worsens": "Gets worse", "falls": "Is not done"}
+    told: dict[str, list[str]] = {}
+    for target in results.targets:
+        cells = [c for c in results.cells(target, family) if c.curves and c.diverged_at is None]
+        trends = [t for c in cells if (t := trend(c)) is not None]
+        for kind in said:
+            alike = [t for t in trends if t.kind == kind]
+            if alike:
+                often = f", {len(alike)} of {len(cells)} seeds" if len(cells) > 1 else ""
+                told.setdefault(kind, []).append(f"on {target} ({alike[0].words()}{often})")
+    for kind in said:
+        if kind in told:
+            yield Finding(f"{said[kind]} {listed(told[kind])}.")
+
+
+def own_density(results: Results, family: str) -> Iterator[Finding]:
+    """Where its samples do not follow its own density: below perfect ones by over three errors."""
+    for target in results.targets:
+        m = results.measure(target, family, "self_bhattacharyya")
+        if m and m.value < -3 * m.stderr:
             yield Finding(
-                f"The samples and the density of {family} differ beyond noise: their overlap falls "
+                f"On {target} its samples and its density differ beyond noise: their overlap falls "
                 f"short of that of perfect samples by {plus_minus(-m.value, m.error)}.",
                 "caveat",
             )
 
 
-def bound_gaps(results: Results, target: str) -> Iterator[Finding]:
+def bound_gaps(results: Results, family: str) -> Iterator[Finding]:
     """How much worse than the exact likelihood the bounds on it are."""
-    for family in results.families:
-        exact = results.measure(target, family, "nll")
+    for metric, words in BOUNDS.items():
         gaps = []
-        for metric, words in BOUNDS.items():
+        for target in results.targets:
+            exact = results.measure(target, family, "nll")
             bound = results.measure(target, family, metric)
             if bound and exact and compare(bound, exact) > 0:
-                gap = plus_minus(
-                    bound.value - exact.value, math.hypot(bound.stderr, exact.stderr), unit="nats"
-                )
-                gaps.append(f"{words} is loose by {gap}")
+                error = math.hypot(bound.stderr, exact.stderr)
+                gap = plus_minus(bound.value - exact.value, error, unit="nats")
+                gaps.append(f"{gap} on {target}")
         if gaps:
-            yield Finding(f"{family}’s {listed(gaps)}.")
+            yield Finding(f"Its {words} is loose by {listed(gaps)}.")
 
 
 RULES: tuple[tuple[str, Rule], ...] = (
+    ("Choice", choose),
     ("Density", closest_density),
-    ("Density", bound_gaps),
     ("Samples", nearest_samples),
-    ("Samples", own_density),
+    ("Samples", told_from_truth),
     ("Support", leaks),
-    ("Faults", told_from_truth),
+)
+"""(topic, rule) for a target, in the order in which a report tells them."""
+
+FAMILY_RULES: tuple[tuple[str, Rule], ...] = (
+    ("Well", strengths),
+    ("Wrong", weaknesses),
+    ("Wrong", own_density),
+    ("Wrong", bound_gaps),
     ("Training", hold_out_trends),
 )
-"""(topic, rule), in the order in which a report tells them."""
+"""(topic, rule) for a family."""
+
+
+def _choices_overall(results: Results) -> Iterator[Finding]:
+    """The choice of each target, with the number that speaks for it."""
+    chosen = {t: c for t in results.targets if (c := choice(results, t)) != (None, None)}
+    clauses = []
+    for which, on in _grouped({t: str(c) for t, c in chosen.items()}).items():
+        numbers = []
+        for target in on:
+            metric = "kl" if chosen[target].density else "bhattacharyya"
+            family = chosen[target].density or chosen[target].samples
+            assert family is not None
+            numbers.append(f"{target} ({_pm(_measure(results, target, family, metric))})")
+        clauses.append(f"{which} on {listed(numbers)}")
+    if clauses:
+        kl = any(c.density for c in chosen.values())
+        what = "by KL divergence in nats" if kl else "by Bhattacharyya coefficient"
+        yield Finding(f"Choose {'; '.join(clauses)}, {what}.")
+
+
+def _verdicts_overall(results: Results) -> Iterator[Finding]:
+    verdicts = [
+        v for t in results.targets for f in results.families if (v := _fault(results, t, f))
+    ]
+    if len(verdicts) > 1:
+        told = Counter(v for v in verdicts if v != "none")
+        n = count(results.plan.protocol.n_samples)
+        true = len(verdicts) - told.total()
+        text = f"Of {len(verdicts)} models {true or 'none'} draw{'s' if true < 2 else ''} samples "
+        text += f"that cannot be told from {n} true ones"
+        if told:
+            (fault, often), *_ = told.most_common()
+            text += f"; what most often gives samples away is {_plainly(fault)} ({often} models)"
+        yield Finding(f"{text}.")
+
+
+def _fault(results: Results, target: str, family: str) -> str | None:
+    """What gives a family's samples away in most seeds; "none" if nothing does."""
+    floors = results.floors(target)
+    cards = [c.scorecard for c in results.cells(target, family) if c.done]
+    if floors is None or not cards:
+        return None
+    return Counter(floors.verdict(card).fault or "none" for card in cards).most_common(1)[0][0]
+
+
+def _plainly(fault: str) -> str:
+    """The metric that tells of a fault, in words."""
+    named = {
+        "mode_weights": "wrong mode weights",
+        "temperature": "a wrong temperature",
+        "off_support": "samples off the support",
+        "bhattacharyya": "too little overlap",
+    }
+    return named.get(fault) or (f"a {fault}" if fault in FAULTS else fault.replace("_", " "))
+
+
+def _signs(results: Results, target: str, family: str) -> set[int]:
+    """How a family's KL compares with those of both baselines; empty where some is missing."""
+    own = results.measure(target, family, "kl")
+    baselines = [m for b in BASELINES if (m := results.measure(target, b, "kl"))]
+    if own is None or len(baselines) < len(BASELINES):
+        return set()
+    return {compare(own, m) for m in baselines}
+
+
+def _all(results: Results, targets: Sequence[str]) -> str:
+    """The targets by name, or in a word."""
+    if len(targets) == len(results.targets) > 2:
+        return f"all {in_words(len(targets))} targets"
+    return listed([*targets])
+
+
+def _seconds(results: Results, target: str | None, family: str) -> float | None:
+    """Median wall time of a fit."""
+    seconds = [c.seconds for c in results.cells(target, family) if c.seconds == c.seconds]
+    return statistics.median(seconds) if seconds else None
 
 
 def _closest_overall(results: Results) -> Iterator[Finding]:
@@ -280,6 +494,10 @@ def _closest_overall(results: Results) -> Iterator[Finding]:
         numbers = [f"{t} ({_pm(_measure(results, t, leader, 'kl'))})" for t in on]
         clauses.append(f"{listed([leader, *tied])} {verb} on {listed(numbers)}")
     yield Finding(f"By KL divergence, in nats, {'; '.join(clauses)}.")
+
+
+def _standings_overall(results: Results) -> Iterator[Finding]:
+    winners = {t: w for t in results.targets if (w := best(results, t, "kl"))}
     standings: dict[str, str] = {}
     for target, (leader, *_) in winners.items():
         first = _measure(results, target, leader, "kl")
@@ -287,8 +505,8 @@ def _closest_overall(results: Results) -> Iterator[Finding]:
         if len(baselines) == len(BASELINES):
             standings[target] = _standing([compare(first, m) for m in baselines])
     if standings:
-        clauses = [f"{verb} on {listed(on)}" for verb, on in _grouped(standings).items()]
-        yield Finding(f"The best family {listed(clauses)}.")
+        clauses = [f"{verb} on {_all(results, on)}" for verb, on in _grouped(standings).items()]
+        yield Finding(f"The best family’s density {listed(clauses)}.")
 
 
 def _standing(signs: list[int]) -> str:
@@ -300,11 +518,15 @@ def _standing(signs: list[int]) -> str:
 
 
 def _nearest_samples_overall(results: Results) -> Iterator[Finding]:
-    winners = {t: w for t in results.targets if (w := best(results, t, "bhattacharyya"))}
+    winners = {
+        t: tuple(f for f in results.families if f in w)
+        for t in results.targets
+        if (w := best(results, t, "bhattacharyya"))
+    }
     if not winners:
         return
     clauses = [
-        f"{listed([*leaders])} {'tie' if len(leaders) > 1 else 'leads'} on {listed(on)}"
+        f"{listed([*leaders])} {'tie' if len(leaders) > 1 else 'leads'} on {_all(results, on)}"
         for leaders, on in _grouped(winners).items()
     ]
     yield Finding(f"By the overlap of samples with the truth, {'; '.join(clauses)}.")

@@ -23,6 +23,9 @@ REFERENCE_COLOURS = {"truth": "#9A9A9A", "kde": "#5F5F5F", "gmm": "#2B2B2B"}
 TRUTH_UNDER = "#BDBDBD"
 """The truth's points where a model's lie over them."""
 
+SUPPORT = "#EDEDED"
+"""Where the truth has its mass, under points of both."""
+
 PAPER = "#FFFFFF"
 INK = "#1F1F1F"
 FAINT = "#767676"
@@ -64,14 +67,14 @@ DENSITY_RAMP = (
 )
 """Colour map of densities: equal steps of lightness in OKLab, paper white for nothing there."""
 
-TEXT_WIDTH = 170.0
-"""Width of the text block of the write-up, mm."""
+TEXT_WIDTH, COLUMN_WIDTH = 178.0, 86.5
+"""Widths of the text block of the write-up, which is A4, and of one of its two columns, mm."""
 
 TEXT_HEIGHT = 222.0
 """The tallest a figure may be for its caption to fit on the same page, mm."""
 
-SMALL, NORMAL = 7.0, 8.0
-"""Type sizes in figures, pt; none is below 7 at print size."""
+SMALL, NORMAL = 6.5, 7.5
+"""Type sizes in figures, pt; none is smaller at print size."""
 
 DPI = 300
 """Of scatters inside vector figures, and of the PNGs."""

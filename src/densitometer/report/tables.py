@@ -117,6 +117,32 @@ def ranking(results: Results, metric: str) -> Table:
     return Table(("group", metric, "behind the best"), tuple(blocks))
 
 
+def choices(results: Results) -> Table:
+    """Which family to choose on each target, what does as well, and what is furthest, by KL."""
+    rows = []
+    for target in results.targets:
+        chosen = findings.choice(results, target)
+        density = best(results, target, "kl")
+        ranked = sorted(results.ranked(target, "kl"), key=lambda pair: pair[1].value)
+        last = ranked[-1] if len(ranked) > len(density) > 0 else None
+        entries = [
+            _named(results, target, chosen.density, "kl"),
+            Entry(digits.listed([f for f in density if f != chosen.density]) or "–"),
+            _named(results, target, chosen.samples, "bhattacharyya"),
+            _named(results, target, last and last[0], "kl"),
+        ]
+        rows.append(Row(target, tuple(entries)))
+    columns = ("for its density", "as good", "for its samples", "furthest density")
+    return Table(columns, (Block("", tuple(rows)),))
+
+
+def _named(results: Results, target: str, family: str | None, metric: str) -> Entry:
+    measure = family and results.measure(target, family, metric)
+    if not measure:
+        return Entry("–", faint=True)
+    return Entry(f"{family}, {digits.plus_minus(measure.value, measure.error)}")
+
+
 def complete(results: Results, targets: Sequence[str] = ()) -> Table:
     """Every metric of every reference and family, each number with its provenance."""
     targets, flagged = targets or results.targets, impossible(results)

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from densitometer.report.digits import count
+from densitometer.report.digits import count, plus_minus
 from densitometer.report.results import CellFiles
 
 RISE = 0.05
@@ -26,20 +26,17 @@ class Trend:
     step: int
     low: float
     end: float
+    noise: float
+    """Standard deviation of the noise on the curve."""
 
-    def sentence(self, family: str) -> str:
-        """The trend in words, without the full stop."""
+    def words(self) -> str:
+        """When, and by how much, with the noise of the curve as its error."""
         name = {"holdout_loss": "hold-out loss", "holdout_kde_nll": "hold-out score of samples"}
-        curve = name[self.curve]
         if self.kind == "falls":
-            return f"{family}’s {curve} is still falling at step {count(self.step)}, its last"
-        change = f"rises from {self.low:.3g} to {self.end:.3g}"
-        if self.kind == "overfits":
-            return (
-                f"{family} overfits after step {count(self.step)}: its {curve} {change} "
-                "while its training loss falls on"
-            )
-        return f"{family} gets worse after step {count(self.step)}: its {curve} {change}"
+            return f"{name[self.curve]} still falling at step {count(self.step)}, its last"
+        rise = plus_minus(self.end - self.low, math.sqrt(2) * self.noise)
+        change = f"from step {count(self.step)} on its {name[self.curve]} rises by {rise}"
+        return change + (" while its training loss falls" if self.kind == "overfits" else "")
 
 
 def trend(cell: CellFiles) -> Trend | None:
@@ -63,10 +60,10 @@ def trend(cell: CellFiles) -> Trend | None:
     if end - low > worth_a_word:
         own = curve == "holdout_loss"
         kind = "overfits" if own and smooth_train[-1] < smooth_train[at] else "worsens"
-        return Trend(kind, curve, int(step[at]), low, end)
+        return Trend(kind, curve, int(step[at]), low, end, noise)
     fall_at_the_end = float(smooth[-len(smooth) // 5] - end)
     if fall_at_the_end > worth_a_word:
-        return Trend("falls", curve, int(step[-1]), low, end)
+        return Trend("falls", curve, int(step[-1]), low, end, noise)
     return None
 
 

@@ -4,22 +4,39 @@ import dataclasses
 import json
 import os
 import platform
-import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from densitometer.families import FAMILIES
-from densitometer.report import findings, style, tables
+from densitometer.report import faults, findings, style, tables
 from densitometer.report.digits import count, listed
-from densitometer.report.results import Results
+from densitometer.report.results import CellFiles, Results
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
 FONT = "Libertinus Serif"
 """One of the fonts that Typst brings along; no other is looked for."""
+
+PAPERS = {
+    "ebm": ("lecun2006", "ma2018", "tieleman2008"),
+    "sm": ("hyvarinen2005", "song2019sliced"),
+    "dsm": ("vincent2011", "song2019", "karras2022"),
+    "vae": ("kingma2014", "burda2016"),
+    "ddpm": ("sohldickstein2015", "ho2020", "song2021"),
+    "cnf": ("chen2018", "lipman2023"),
+    "gan": ("goodfellow2014", "jolicoeur2019", "huang2024"),
+}
+"""By family, what stands in ``references.bib`` of its sources."""
+
+METHODS = {
+    "protocol": ("schwarz1978",),
+    "reading": ("bhattacharyya1943",),
+    "faults": ("rao1948",),
+}
+"""What the sections on how things are measured go back to."""
 
 CAPTIONS = {
     "curves": (
@@ -30,12 +47,17 @@ CAPTIONS = {
         "steps may leave a panel through its top."
     ),
     "samples": (
-        "Samples of each model (in its colour, {n} points) over a fresh sample of the truth "
-        "(grey, as many). Every window is the target’s box{seed}."
+        "Samples of each model (in its colour) over as many of the truth (grey), {n} each. Every "
+        "window is the target’s box{seed}."
     ),
     "densities": (
-        "Learnt log-densities under the true one. All panels of a column share its colour scale; "
-        "what is more than eight nats below the top of the scale is white{seed}."
+        "Learnt log-densities under the true one. A column shares its colour scale; what is more "
+        "than eight nats below the top of the scale is white{seed}."
+    ),
+    "faults": (
+        "Where faults are worst: samples of the truth (grey) beside as many of the model (in its "
+        "colour), in the frame of the small picture. Shaded is the truth’s support. The letters "
+        "are those of the text. A fault that all families share is shown where it is worst{seed}."
     ),
 }
 """By figure; `seed` and `seeds` are words about seeds where there are several."""
@@ -45,73 +67,78 @@ def content(results: Results) -> dict[str, Any]:
     """Everything that the template prints, as plain data."""
     plan = results.plan
     several = len(results.seeds) > 1
+    words = {
+        "n": count(plan.protocol.n_samples),
+        "seed": f"; seed {results.seeds[0]}" if several else "",
+        "seeds": f"; all {len(results.seeds)} seeds are drawn" if several else "",
+    }
+    captions = {name: caption.format(**words) for name, caption in CAPTIONS.items()}
+    if not faults.shown(results):
+        del captions["faults"]
     return {
         "title": "How far from the truth?",
-        "subtitle": (
-            f"{_number(len(results.families), 'generative family', 'generative families')} "
-            f"measured against {_number(len(results.targets), 'known density', 'known densities')}"
-        ),
         "version": plan.versions.get("densitometer", ""),
         "font": FONT,
+        "page": {"width": style.TEXT_WIDTH, "column": style.COLUMN_WIDTH},
         "palette": [style.INK, style.FAINT, style.RULE, style.ALARM],
         "colours": {f: style.colour(f) for f in (*REFERENCES, *results.families)},
         "families": [
-            {"name": f, "summary": FAMILIES.summary(family_of(f))} for f in results.families
+            {
+                "name": f,
+                "summary": FAMILIES.summary(family_of(f)).split(":")[0].rstrip("."),
+            }
+            for f in results.families
         ],
         "targets": [{"name": t, "summary": TARGETS.summary(t)} for t in results.targets],
+        "seeds": _seeds(results),
         "caveats": _plain(findings.caveats(results)),
+        "abstract": _plain(findings.abstract(results)),
         "overview": _plain(findings.overview(results)),
-        "facts": setup(results),
         "protocol": protocol(results),
+        "methods": METHODS,
         "reading": reading(results),
+        "captions": captions,
         "headline": dataclasses.asdict(tables.headline(results)),
         "headline_caption": headline_caption(results),
-        "ranking": dataclasses.asdict(tables.ranking(results, "kl")),
-        "ranking_caption": ranking_caption(results),
-        "findings": [
-            {
-                "name": t,
-                "topics": [
-                    {"name": topic, "findings": _plain(found)}
-                    for topic, found in findings.of_target(results, t).items()
-                ],
-            }
-            for t in results.targets
-        ],
-        "figures": [
-            {
-                "file": f"{name}.pdf",
-                "caption": caption.format(
-                    n=count(plan.protocol.n_samples),
-                    seed=f"; seed {results.seeds[0]}" if several else "",
-                    seeds=f"; all {len(results.seeds)} seeds are drawn" if several else "",
-                ),
-            }
-            for name, caption in CAPTIONS.items()
-        ],
+        "choices": dataclasses.asdict(tables.choices(results)),
+        "choices_caption": choices_caption(results),
+        "by_family": _topics(results.families, findings.of_family, results),
+        "by_target": _topics(results.targets, findings.of_target, results),
         "hyperparameters_note": (
             f"As run with the budget “{plan.budget}”, which scales the steps; the same for all "
-            "targets and seeds."
+            "targets and seeds. What each means is told by the notebook beside this file."
         ),
         "hyperparameters": [
             {
                 "name": f,
                 "facts": facts(results, f),
-                "table": dataclasses.asdict(tables.hyperparameters(results, f)),
+                "papers": PAPERS.get(family_of(f), ()),
+                "values": [
+                    {"name": row.name, "value": row.entries[0].text}
+                    for row in tables.hyperparameters(results, f).blocks[0].rows
+                ],
             }
             for f in results.families
         ],
-        "appendix_note": (
-            "Values with "
-            + ("their median and spread over seeds" if several else "their standard errors")
-            + f", and how each was obtained. {floor_note(results)} All logarithms are natural, all "
-            "densities in data coordinates."
-        ),
-        "complete": [
-            dataclasses.asdict(tables.complete(results, targets))
-            for targets in _fours(results.targets)
-        ],
+        "facts": setup(results),
     }
+
+
+def _topics(
+    names: Sequence[str],
+    rules: Callable[[Results, str], dict[str, list[findings.Finding]]],
+    results: Results,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "topics": [
+                {"name": topic, "findings": _plain(found)}
+                for topic, found in rules(results, name).items()
+            ],
+        }
+        for name in names
+    ]
 
 
 def protocol(results: Results) -> str:
@@ -179,12 +206,14 @@ def floor_note(results: Results) -> str:
     )
 
 
-def ranking_caption(results: Results) -> str:
-    """The caption of the ranking."""
-    over = "over the seeds" if len(results.seeds) > 1 else "from the test samples of one seed"
+def choices_caption(results: Results) -> str:
+    """The caption of the table of choices."""
+    errors = "spread over seeds" if len(results.seeds) > 1 else "standard error"
     return (
-        "Families and baselines by KL divergence, nats, with the difference from the best and its "
-        f"95 % interval {over}. Within a group none is told apart from the first."
+        "Which family to choose. For its density: the smallest KL divergence to the truth, nats, "
+        "with those that tie with it beside it; for its samples: the largest Bhattacharyya "
+        "coefficient. A family that is among the best by both is chosen for both. After ± stands "
+        f"the {errors}; how each number was obtained, and its floor, are in the table of measures."
     )
 
 
@@ -192,19 +221,22 @@ def facts(results: Results, family: str) -> str:
     """The size of a family's models and the time that they took."""
     cells = [c for c in results.cells(None, family) if c.fit]
     sizes = sorted({c.fit["parameters"] for c in cells})
-    seconds = [c.seconds for c in cells if c.seconds == c.seconds]
     parts = [f"{listed([count(n) for n in sizes], 'or')} parameters"] if sizes else []
-    if seconds:
-        parts.append(f"{statistics.median(seconds):.0f} s a fit (median)")
+    if seconds := _seconds_of(cells):
+        parts.append(f"{_range(seconds)} s a fit")
     return ", ".join(parts)
 
 
 def setup(results: Results) -> list[dict[str, str]]:
     """What was run, in a few words a line."""
     plan, p = results.plan, results.plan.protocol
-    versions = [f"{name} {version}" for name, version in plan.versions.items()]
     machine = (
         f"{platform.system()}, {_processor()}, {_number(os.cpu_count() or 1, 'core', 'cores')}"
+    )
+    seconds = _seconds_of(results.cells())
+    times = (
+        f"{_number(len(seconds), 'fit', 'fits')} of {_range(seconds)} s, "
+        f"{sum(seconds) / 60:.0f} minutes in all if one after the other"
     )
     return [
         {
@@ -213,8 +245,9 @@ def setup(results: Results) -> list[dict[str, str]]:
             f"{count(p.n_test)} fresh test points, {count(p.n_samples)} samples a model; "
             f"{_seeds(results)}; budget “{plan.budget}”",
         },
-        {"name": "Versions", "text": listed(versions)},
+        {"name": "Versions", "text": listed([f"{n} {v}" for n, v in plan.versions.items()])},
         {"name": "Machine", "text": machine},
+        {"name": "Wall times", "text": times if seconds else "not recorded"},
     ]
 
 
@@ -229,8 +262,10 @@ def pdf(results: Results, figures: Mapping[str, bytes]) -> bytes:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        template = resources.files("densitometer.report").joinpath("report.typ")
+        room = resources.files("densitometer.report")
+        template, references = room.joinpath("report.typ"), room.joinpath("references.bib")
         (folder / "report.typ").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "references.bib").write_bytes(references.read_bytes())
         (folder / "data.json").write_text(json.dumps(content(results)), encoding="utf-8")
         for figure, drawn in figures.items():
             (folder / f"{figure}.pdf").write_bytes(drawn)
@@ -246,9 +281,14 @@ def _plain(found: list[findings.Finding]) -> list[dict[str, str]]:
     return [dataclasses.asdict(f) for f in found]
 
 
-def _fours(words: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """As many columns as a page is wide."""
-    return [words[i : i + 4] for i in range(0, len(words), 4)]
+def _seconds_of(cells: Sequence[CellFiles]) -> list[float]:
+    return sorted(c.seconds for c in cells if c.seconds == c.seconds)
+
+
+def _range(seconds: list[float]) -> str:
+    """From the shortest to the longest."""
+    low, high = f"{seconds[0]:.0f}", f"{seconds[-1]:.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _seeds(results: Results) -> str:
