@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SIDE = 0.3
 """Side of the window that is cut out, as a share of the target's box."""
 
-SLENDER = 3.0
+SLENDER = 6.0
 """Length over width of a crowd of stray points from which it is a thread."""
 
 STRAYS = 6

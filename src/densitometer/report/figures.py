@@ -35,6 +35,15 @@ HEADROOM = 0.5
 """Nats between the truth's highest densities and that ceiling, for models that overshoot."""
 
 
+_UNDER = 8.0
+"""Room under a wall, mm."""
+
+_LEGEND = 76.0
+"""Width of the longest legend, mm."""
+
+_LONG = 10
+"""Letters of a row's name that a panel is high enough for."""
+
 _MAP = 11.0
 """Side of the small picture that shows where a fault is, mm."""
 
@@ -151,7 +160,7 @@ def densities(
             )
         for column, target in enumerate(targets):
             wall.colour_bar(column, scales[target])
-        wall.legend([], [], title="log-density in nats, on the scale under its column")
+        wall.legend([], [], title="log-density, nats; scales below")
         return wall.figure
 
 
@@ -218,14 +227,15 @@ def _draw_fault(
         here = samples[:n][fault.window.holds(samples[:n])]
         dots = {"lw": 0, "marker": "o", "ms": 1.5, "mew": 0, "rasterized": True}
         ax.plot(*here.T, color=colour if name == fault.family else style.FAINT, **dots)
-        ax.set_title(name, pad=1.5, fontsize=style.SMALL)
-    lines = ((letter, 0.0, 6.8, "bold"), (fault.target, 0.22, 6.8, "normal"),
-             (fault.kind, 0.22, 3.6, "normal"))  # fmt: skip
-    for text, x, up, weight in lines:
-        where.text(
-            x, 1 + up / _MAP, text, transform=where.transAxes, weight=weight,
-            fontsize=style.NORMAL, color=colour if text == letter else style.INK,
-        )  # fmt: skip
+        title = "model" if name == fault.family else name
+        ax.set_title(title, pad=1.5, fontsize=style.SMALL)
+    lines = (
+        (letter, 0.0, 6.6, {"weight": "bold", "color": colour, "fontsize": style.NORMAL}),
+        (fault.family, 0.22, 6.6, {"fontsize": style.NORMAL}),
+        (f"{fault.target}: {fault.kind}", 0.22, 3.7, {}),
+    )
+    for text, x, up, looks in lines:
+        where.text(x, 1 + up / _MAP, text, transform=where.transAxes, **looks)
 
 
 ALL: dict[str, Callable[[Results], Figure]] = {
@@ -265,12 +275,16 @@ class _Wall:
         self.rows, self.columns = rows, columns
         heights = heights or [1.0] * len(rows)
         across, down = gap
+        # Names of variants are long: they are broken at their first dot.
+        left += 2.8 * (max(map(len, rows)) > _LONG)
         panel = (width - left - across * (len(columns) - 1) - right) / len(columns)
-        room = style.TEXT_HEIGHT - bottom - top - down * (len(rows) - 1)
-        self._panel = min(panel, room / (aspect * sum(heights)), 0.37 * width)
+        # The same for walls that stand side by side, whatever is under them and however low a row.
+        room = style.TEXT_HEIGHT - max(bottom, _UNDER) - top - down * (len(rows) - 1)
+        self._panel = min(panel, room / (aspect * len(rows)), 0.37 * width)
         self._left = left
-        self._chip = min(left - 1.9, 4.6)
-        self._width = left + right + len(columns) * self._panel + across * (len(columns) - 1)
+        self._chip = min(left - 1.9, 4.6 + 2.8 * (max(map(len, rows)) > _LONG))
+        used = left + right + len(columns) * self._panel + across * (len(columns) - 1)
+        self._width = max(used, left + _LEGEND)
         tall = [h * aspect * self._panel for h in heights]
         self._height = bottom + top + sum(tall) + down * (len(rows) - 1)
         # On a screen a column is as wide as a page.
@@ -338,8 +352,10 @@ class _Wall:
         self.figure.text(
             0.3 / w,
             y / h,
-            name,
+            name.replace(".", ".\n", 1) if len(name) > _LONG else name,
             rotation=90,
+            multialignment="center",
+            linespacing=1.0,
             ha="left",
             va="center",
             fontsize=style.NORMAL,

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
-from densitometer.metrics.faults import FAULTS
 from densitometer.metrics.laws import broken
 from densitometer.report import faults
 from densitometer.report.digits import count, in_words, listed, plus_minus
@@ -183,6 +182,17 @@ def choice(results: Results, target: str) -> Choice:
     return Choice(next(iter(density), None), next(iter(samples), None))
 
 
+def behind(results: Results, target: str) -> list[tuple[str, Measure]]:
+    """The families whose density is not among the closest, nearest first, and their KL."""
+    leaders, flagged = best(results, target, "kl"), impossible(results)
+    rest = [
+        (f, m)
+        for f, m in results.ranked(target, "kl")
+        if f not in leaders and (target, f, "kl") not in flagged
+    ]
+    return sorted(rest, key=lambda pair: pair[1].value)
+
+
 def choose(results: Results, target: str) -> Iterator[Finding]:
     """Which family to choose, what does as well, and what it costs."""
     chosen = choice(results, target)
@@ -232,22 +242,16 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
     verdicts = _verdicts(results, target, first, "kl")
     subject = "it" if len(leaders) == 1 else leaders[0]
     yield Finding(f"{text}; {subject} {verdicts}." if verdicts else f"{text}.")
-    flagged = impossible(results)
-    rest = [
-        (f, m)
-        for f, m in results.ranked(target, "kl")
-        if f not in leaders and (target, f, "kl") not in flagged
-    ]
     standing: dict[str, list[str]] = {}
-    for family, measure in sorted(rest, key=lambda pair: pair[1].value):
-        behind = [
+    for family, measure in behind(results, target):
+        better = [
             BASELINES[b]
             for b in BASELINES
             if (m := results.measure(target, b, "kl")) and compare(measure, m) > 0
         ]
         worse = "no worse than the baselines"
-        if behind:
-            worse = "worse than " + ("both baselines" if len(behind) == 2 else behind[0])
+        if better:
+            worse = "worse than " + ("both baselines" if len(better) == 2 else better[0])
         standing.setdefault(worse, []).append(f"{family} ({_pm(measure)})")
     if standing:
         clauses = [f"{listed(families)}, {worse}" for worse, families in standing.items()]
@@ -308,7 +312,7 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
     costs = {f: s for f in results.families if (s := _seconds(results, None, f))}
     if len(costs) > 1 and min(costs, key=lambda f: costs[f]) == family:
         yield Finding(f"The quickest to train, {costs[family]:.0f} s a fit in the median.")
-    true = [t for t in results.targets if _fault(results, t, family) == "none"]
+    true = [t for t in results.targets if _passes(results, t, family)]
     if true:
         yield Finding(f"Its samples pass for true ones on {_all(results, true)}.")
 
@@ -331,18 +335,18 @@ def weaknesses(results: Results, family: str) -> Iterator[Finding]:
 
 
 def told_from_truth(results: Results, target: str) -> Iterator[Finding]:
-    """Whose samples pass for true ones, and what gives the others away."""
-    given_away: dict[str, list[str]] = {}
-    for family in results.families:
-        if fault := _fault(results, target, family):
-            given_away.setdefault(fault, []).append(family)
-    true = given_away.pop("none", [])
+    """Whose samples pass for true ones, and what is wrong with those of the others."""
+    true = [f for f in results.families if _passes(results, target, f)]
     if true:
         n = count(results.plan.protocol.n_samples)
         yield Finding(f"At n = {n} the samples of {listed(true)} pass for true ones.")
-    if given_away:
-        clauses = [f"{_plainly(fault)} ({listed(who)})" for fault, who in given_away.items()]
-        yield Finding(f"What gives {'others' if true else 'samples'} away: {'; '.join(clauses)}.")
+    by_kind: dict[str, list[str]] = {}
+    for family, own in faults.found(results).items():
+        for kind in dict.fromkeys(fault.kind for fault in own if fault.target == target):
+            by_kind.setdefault(kind, []).append(family)
+    if by_kind:
+        clauses = [f"{kind} ({listed(who)})" for kind, who in by_kind.items()]
+        yield Finding(f"Faults: {'; '.join(clauses)}.")
 
 
 def hold_out_trends(results: Results, family: str) -> Iterator[Finding]:
@@ -427,39 +431,32 @@ def _choices_overall(results: Results) -> Iterator[Finding]:
 
 
 def _verdicts_overall(results: Results) -> Iterator[Finding]:
-    verdicts = [
-        v for t in results.targets for f in results.families if (v := _fault(results, t, f))
+    """How many pass for true, and the commonest fault."""
+    passes = [
+        p
+        for t in results.targets
+        for f in results.families
+        if (p := _passes(results, t, f)) is not None
     ]
-    if len(verdicts) > 1:
-        told = Counter(v for v in verdicts if v != "none")
-        n = count(results.plan.protocol.n_samples)
-        true = len(verdicts) - told.total()
-        text = f"Of {len(verdicts)} models {true or 'none'} draw{'s' if true < 2 else ''} samples "
-        text += f"that cannot be told from {n} true ones"
-        if told:
-            (fault, often), *_ = told.most_common()
-            text += f"; what most often gives samples away is {_plainly(fault)} ({often} models)"
-        yield Finding(f"{text}.")
+    if len(passes) < 2:
+        return
+    true, n = sum(passes), count(results.plan.protocol.n_samples)
+    text = f"Of {len(passes)} models {true or 'none'} draw{'s' if true < 2 else ''} samples that "
+    text += f"cannot be told from {n} true ones"
+    told = {(f.target, f.family, f.kind) for own in faults.found(results).values() for f in own}
+    if told:
+        (kind, often), *_ = Counter(kind for *_, kind in sorted(told)).most_common()
+        text += f"; the commonest fault is {kind} ({often} models)"
+    yield Finding(f"{text}.")
 
 
-def _fault(results: Results, target: str, family: str) -> str | None:
-    """What gives a family's samples away in most seeds; "none" if nothing does."""
+def _passes(results: Results, target: str, family: str) -> bool | None:
+    """Whether the samples of most seeds pass for true ones; None if it is not known."""
     floors = results.floors(target)
     cards = [c.scorecard for c in results.cells(target, family) if c.done]
     if floors is None or not cards:
         return None
-    return Counter(floors.verdict(card).fault or "none" for card in cards).most_common(1)[0][0]
-
-
-def _plainly(fault: str) -> str:
-    """The metric that tells of a fault, in words."""
-    named = {
-        "mode_weights": "wrong mode weights",
-        "temperature": "a wrong temperature",
-        "off_support": "samples off the support",
-        "bhattacharyya": "too little overlap",
-    }
-    return named.get(fault) or (f"a {fault}" if fault in FAULTS else fault.replace("_", " "))
+    return 2 * sum(floors.verdict(card).fault is None for card in cards) > len(cards)
 
 
 def _signs(results: Results, target: str, family: str) -> set[int]:

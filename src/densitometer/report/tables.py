@@ -123,13 +123,12 @@ def choices(results: Results) -> Table:
     for target in results.targets:
         chosen = findings.choice(results, target)
         density = best(results, target, "kl")
-        ranked = sorted(results.ranked(target, "kl"), key=lambda pair: pair[1].value)
-        last = ranked[-1] if len(ranked) > len(density) > 0 else None
+        behind = findings.behind(results, target)
         entries = [
             _named(results, target, chosen.density, "kl"),
             Entry(digits.listed([f for f in density if f != chosen.density]) or "–"),
             _named(results, target, chosen.samples, "bhattacharyya"),
-            _named(results, target, last and last[0], "kl"),
+            _named(results, target, behind[-1][0] if behind else None, "kl"),
         ]
         rows.append(Row(target, tuple(entries)))
     columns = ("for its density", "as good", "for its samples", "furthest density")

@@ -231,7 +231,8 @@ def setup(results: Results) -> list[dict[str, str]]:
     """What was run, in a few words a line."""
     plan, p = results.plan, results.plan.protocol
     machine = (
-        f"{platform.system()}, {_processor()}, {_number(os.cpu_count() or 1, 'core', 'cores')}"
+        f"{platform.system()}, {_processor()}, {_number(os.cpu_count() or 1, 'core', 'cores')}, "
+        "where this report was made"
     )
     seconds = _seconds_of(results.cells())
     times = (
