@@ -31,6 +31,11 @@ function numbers(text, Kind) {
   return decoded.get(text);
 }
 
+function breakable(name) {
+  // A long name may be broken after an underscore.
+  return name.split("_").flatMap((part, i, all) => (i < all.length - 1 ? [`${part}_`, make("wbr")] : [part]));
+}
+
 function spoken(place) {
   const cell = cellOf(place), name = `${place.row} on ${place.target}`;
   if (!cell.done) return `${name}: ${cell.state}`;
@@ -220,7 +225,8 @@ function ticks(low, high, about) {
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough), found = [];
   for (let v = Math.ceil(low / step) * step; v <= high + 1e-9 * step; v += step) found.push(v);
   const places = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return found.map((v) => [v, step >= 1000 ? `${Math.round(v / 1000)}k` : v.toFixed(places).replace("-", "−")]);
+  const digits = { minimumFractionDigits: places, maximumFractionDigits: places };
+  return found.map((v) => [v, (Math.abs(v) < step / 2 ? 0 : v).toLocaleString("en", digits).replace("-", "−")]);
 }
 
 function chart(place, curves, width, title) {
@@ -276,7 +282,7 @@ const near = new IntersectionObserver((entries) => {
 function buildWall() {
   near.disconnect();
   wallCells.length = 0;
-  const head = make("tr", {}, make("th", { className: "corner", scope: "col", textContent: "family" }), ...data.targets.map((t) => make("th", { scope: "col" }, t.name, make("small", { textContent: t.note ?? "" }))));
+  const head = make("tr", {}, make("th", { className: "corner", scope: "col", textContent: "family" }), ...data.targets.map((t) => make("th", { scope: "col" }, ...breakable(t.name), make("small", { textContent: t.note ?? "" }))));
   const body = make("tbody");
   data.rows.forEach((row, index) => {
     if (row.reference && !data.rows[index - 1]?.reference) {
@@ -312,7 +318,8 @@ function wallButton(place, at) {
   if (cell.done) {
     const lines = headlines(cell).map((h, i) => {
       const mark = `${h.alarm ? " !" : ""}${h.within ? " ✓" : ""}`;
-      return make("span", { className: h.alarm ? "alarm" : i ? "second" : "first", textContent: h.text ? `${h.label} ${h.text}${mark}` : h.absence });
+      const said = h.text ? [make("span", { className: "label", textContent: h.label }), ` ${h.text}${mark}`] : [h.absence];
+      return make("span", { className: `${h.alarm ? "alarm" : ""} ${i ? "second" : ""}` }, ...said);
     });
     if (cell.diverged) lines.push(make("span", { className: "alarm", textContent: cell.state }));
     button.append(make("span", { className: "numbers" }, ...lines));
@@ -362,7 +369,7 @@ const last = () => Math.max(0, ...places.map((p) => (cellOf(p).path ? cellOf(p).
 function fill() {
   // Builds the panes anew; time stands where it was.
   const names = places.map((p) => `${p.row} on ${p.target}`);
-  $("opened-title").textContent = names.join(" beside ");
+  $("opened-title").replaceChildren(...breakable(names.join(" beside ")));
   $("compare").setAttribute("aria-pressed", String(places.length > 1));
   $("panes").className = places.length > 1 ? "double" : "single";
   moved = [];
@@ -517,7 +524,7 @@ function card(place) {
   const body = make("tbody");
   for (const metric of [...union].sort((a, b) => a - b)) {
     const { name, summary } = data.metrics[metric], line = mine.get(metric);
-    const title = make("th", { scope: "row" }, name, make("small", { textContent: summary }));
+    const title = make("th", { scope: "row" }, ...breakable(name), make("small", { textContent: summary }));
     if (!line) {
       body.append(make("tr", {}, title, make("td", { textContent: "–" }), make("td")));
       continue;

@@ -113,8 +113,12 @@ def content(results: Results) -> dict[str, Any]:
         "facts": (
             f"{digits.count(plan.protocol.n_samples)} samples a model over as many of the truth; "
             f"budget “{plan.budget}”; densities and KL(p ‖ q) in nats. What follows ± is the "
-            "standard error from the test sample alone: it does not tell how another seed would "
-            "have ended."
+            "standard error from the test sample alone: "
+            + (
+                "an opened cell also tells the spread over seeds."
+                if several
+                else "it does not tell how another seed would have ended."
+            )
         ),
         "caveats": [{"text": f.text, "kind": f.kind} for f in findings.caveats(results)],
         "rows": [_row(name) for name in rows],
