@@ -48,7 +48,7 @@ pictures: study ## make the moving picture of the README again
 tutorial: $(VENV)/.report ## execute the tutorial again, and keep its outputs
 	@$(BIN)/python .ci/notebook.py docs/tutorial.py
 
-docs: $(VENV)/.dev ## run every example of the documentation and make its site, into site/
+docs: $(VENV)/.dev ## make the site of the documentation, into site/, and run every example in it
 	@.ci/docs $(abspath $(BIN))
 
 clean: ## remove what can be made again, but for the studies in out/

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from densitometer.processes import settle
+
 NUMBER = r"[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 RELATIVE, ABSOLUTE = 0.05, 0.005
 
@@ -65,4 +67,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    settle()  # one thread a page, and what one has compiled is there for the next
     main(sys.argv[1:])
