@@ -33,7 +33,7 @@ nb_execution_mode = "off"  # the tutorial is kept executed, by `make tutorial`
 nb_merge_streams = True
 myst_heading_anchors = 3
 highlight_language = "none"
-pygments_dark_style = "github-dark"
+pygments_dark_style = "one-dark"
 
 html_theme = "furo"
 html_title = f"densitometer {version}"
