@@ -59,6 +59,9 @@ nitpick_ignore_regex = [("py:obj", ".*"), ("py:.*", r"(?!densitometer\.).*|.*\.T
 
 def legible(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """A docstring as its author wrote it: indented formulas keep their lines, | is only |."""
+    if lines and lines[0].startswith("Alias for field number"):  # Python's, not ours
+        lines.clear()
+        return
     # Napoleon would take what stands before a colon in the first line of an attribute for its
     # type; an empty comment is no such line.
     shown, outside = ["..", ""] if what in ("attribute", "data", "property") else [], True
@@ -94,10 +97,13 @@ def as_written(
     return renamed(signature), renamed(returns)
 
 
-def double_quoted(app: Sphinx, doctree: nodes.document) -> None:
-    """Strings in signatures as the source quotes them: ``Float[Array, "n d"]``."""
+def tidied(app: Sphinx, doctree: nodes.document) -> None:
+    """Strings in signatures in the quotes of the source; not every class told that it is one."""
     for node in doctree.findall(addnodes.desc_sig_literal_string):
         node.children = [nodes.Text(re.sub("^'(.*)'$", r'"\1"', node.astext()))]
+    for node in list(doctree.findall(nodes.paragraph)):
+        if node.astext() == "Bases: object":
+            node.parent.remove(node)
 
 
 def public_names() -> Iterator[str]:
@@ -142,5 +148,5 @@ def setup(app: Sphinx) -> None:
     """Connect the above."""
     app.connect("autodoc-process-docstring", legible, priority=400)  # napoleon comes at 500
     app.connect("autodoc-process-signature", as_written)
-    app.connect("doctree-read", double_quoted)
+    app.connect("doctree-read", tidied)
     app.connect("env-check-consistency", complete)
