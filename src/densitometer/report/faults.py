@@ -37,7 +37,7 @@ STRAYS = 6
 FEWEST = 20
 """Samples that a window must have to expect for its share to be judged."""
 
-REPEATS = 200
+REPEATS = 100
 """True samples drawn to see how far chance alone takes the worst window."""
 
 PUPIL = math.sqrt(2.0)

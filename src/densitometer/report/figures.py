@@ -225,7 +225,7 @@ def _draw_fault(
             continue
         n = n or len(samples)
         here = samples[:n][fault.window.holds(samples[:n])]
-        dots = {"lw": 0, "marker": "o", "ms": 1.5, "mew": 0, "rasterized": True}
+        dots = {"lw": 0, "marker": "o", "ms": 1.5, "mew": 0}  # few enough to be vectors
         ax.plot(*here.T, color=colour if name == fault.family else style.FAINT, **dots)
         title = "model" if name == fault.family else name
         ax.set_title(title, pad=1.5, fontsize=style.SMALL)
@@ -287,8 +287,7 @@ class _Wall:
         self._width = max(used, left + _LEGEND)
         tall = [h * aspect * self._panel for h in heights]
         self._height = bottom + top + sum(tall) + down * (len(rows) - 1)
-        # On a screen a column is as wide as a page.
-        dpi = 150 * style.TEXT_WIDTH / width
+        dpi = 150 if width == style.TEXT_WIDTH else 210  # on a screen a column may be wider
         self.figure = Figure(figsize=(self._width * MM, self._height * MM), dpi=dpi)
         self.axes = np.empty((len(rows), len(columns)), dtype=object)
         y = self._height - top
@@ -416,7 +415,8 @@ def _ticks(ax: Axes) -> None:
 
 
 def _scatter(ax: Axes, points: Float[np.ndarray, "n 2"], colour: str, size: float) -> None:
-    ax.plot(*points[:, :2].T, "o", ms=size, mew=0, color=colour, rasterized=True)
+    ax.plot(*points[:, :2].T, "o", ms=size, mew=0, color=colour, zorder=1)
+    ax.set_rasterization_zorder(1.5)  # all of a panel's points in one picture
 
 
 def _frame(ax: Axes, box: Float[np.ndarray, "2 2"], *, equal: bool = True) -> None:

@@ -304,9 +304,9 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
         if on := tuple(t for t in results.targets if family in best(results, t, metric)):
             places.setdefault(on, []).append(what)
     clauses = [f"{listed(what)} on {_all(results, on)}" for on, what in places.items()]
-    if clauses:
-        yield Finding(f"Best, alone or tied, by {'; by '.join(clauses)}.")
-    beats = [t for t in results.targets if _signs(results, t, family) == {-1}]
+    text = f"Best, alone or tied, by {'; by '.join(clauses)}." if clauses else "Nowhere the best."
+    yield Finding(text)
+    beats = [t for t in results.targets if {*_signs(results, t, family).values()} == {-1}]
     if beats:
         yield Finding(f"Its density beats both baselines on {_all(results, beats)}.")
     costs = {f: s for f in results.families if (s := _seconds(results, None, f))}
@@ -329,7 +329,7 @@ def weaknesses(results: Results, family: str) -> Iterator[Finding]:
         text = f"{kind.capitalize()} on {worst.target}{picture}: {worst.words}"
         others = [f.target for f in alike if f is not worst]
         yield Finding(text + (f"; also on {listed(others)}." if others else "."))
-    loses = [t for t in results.targets if _signs(results, t, family) == {1}]
+    loses = [t for t in results.targets if {*_signs(results, t, family).values()} == {1}]
     if loses:
         yield Finding(f"Its density loses to both baselines on {_all(results, loses)}.")
 
@@ -459,13 +459,13 @@ def _passes(results: Results, target: str, family: str) -> bool | None:
     return 2 * sum(floors.verdict(card).fault is None for card in cards) > len(cards)
 
 
-def _signs(results: Results, target: str, family: str) -> set[int]:
-    """How a family's KL compares with those of both baselines; empty where some is missing."""
+def _signs(results: Results, target: str, family: str) -> dict[str, int]:
+    """How a family's KL compares with each baseline's; empty where some is missing."""
     own = results.measure(target, family, "kl")
-    baselines = [m for b in BASELINES if (m := results.measure(target, b, "kl"))]
-    if own is None or len(baselines) < len(BASELINES):
-        return set()
-    return {compare(own, m) for m in baselines}
+    found = {b: m for b in BASELINES if (m := results.measure(target, b, "kl"))}
+    if own is None or len(found) < len(BASELINES):
+        return {}
+    return {b: compare(own, m) for b, m in found.items()}
 
 
 def _all(results: Results, targets: Sequence[str]) -> str:
@@ -494,24 +494,24 @@ def _closest_overall(results: Results) -> Iterator[Finding]:
 
 
 def _standings_overall(results: Results) -> Iterator[Finding]:
-    winners = {t: w for t in results.targets if (w := best(results, t, "kl"))}
+    """How the best density of each target stands to the baselines."""
     standings: dict[str, str] = {}
-    for target, (leader, *_) in winners.items():
-        first = _measure(results, target, leader, "kl")
-        baselines = [m for b in BASELINES if (m := results.measure(target, b, "kl"))]
-        if len(baselines) == len(BASELINES):
-            standings[target] = _standing([compare(first, m) for m in baselines])
+    for target in results.targets:
+        leader = next(iter(best(results, target, "kl")), None)
+        signs = leader and _signs(results, target, leader)
+        if not signs:
+            continue
+        better = [BASELINES[b] for b, sign in signs.items() if sign > 0]
+        if better:
+            lost = "both baselines" if len(better) == len(BASELINES) else better[0]
+            standings[target] = f"loses to {lost}"
+        elif max(signs.values()) < 0:
+            standings[target] = "beats both baselines"
+        else:
+            standings[target] = "ties with the better of the two baselines"
     if standings:
         clauses = [f"{verb} on {_all(results, on)}" for verb, on in _grouped(standings).items()]
         yield Finding(f"The best family’s density {listed(clauses)}.")
-
-
-def _standing(signs: list[int]) -> str:
-    """How a KL stands to those of the two baselines, from the signs of the differences."""
-    if min(signs) > 0:
-        return "loses to both baselines"
-    worst = {-1: "beats both", 0: "ties with the better of the two", 1: "loses to one of the two"}
-    return f"{worst[max(signs)]} baselines"
 
 
 def _nearest_samples_overall(results: Results) -> Iterator[Finding]:

@@ -72,6 +72,7 @@ def content(results: Results) -> dict[str, Any]:
         "seed": f"; seed {results.seeds[0]}" if several else "",
         "seeds": f"; all {len(results.seeds)} seeds are drawn" if several else "",
     }
+    abstract = findings.abstract(results)
     captions = {name: caption.format(**words) for name, caption in CAPTIONS.items()}
     if not faults.shown(results):
         del captions["faults"]
@@ -92,8 +93,8 @@ def content(results: Results) -> dict[str, Any]:
         "targets": [{"name": t, "summary": TARGETS.summary(t)} for t in results.targets],
         "seeds": _seeds(results),
         "caveats": _plain(findings.caveats(results)),
-        "abstract": _plain(findings.abstract(results)),
-        "overview": _plain(findings.overview(results)),
+        "abstract": _plain(abstract),
+        "overview": _plain([f for f in findings.overview(results) if f not in abstract]),
         "protocol": protocol(results),
         "methods": METHODS,
         "reading": reading(results),
