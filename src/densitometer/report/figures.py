@@ -229,7 +229,7 @@ def _draw_fault(
         ax.plot(*here.T, color=colour if name == fault.family else style.FAINT, **dots)
         title = "model" if name == fault.family else name
         ax.set_title(title, pad=1.5, fontsize=style.SMALL)
-    lines = (
+    lines: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
         (letter, 0.0, 6.6, {"weight": "bold", "color": colour, "fontsize": style.NORMAL}),
         (fault.family, 0.22, 6.6, {"fontsize": style.NORMAL}),
         (f"{fault.target}: {fault.kind}", 0.22, 3.7, {}),

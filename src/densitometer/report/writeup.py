@@ -57,7 +57,7 @@ CAPTIONS = {
     "faults": (
         "Where faults are worst: samples of the truth (grey) beside as many of the model (in its "
         "colour), in the frame of the small picture. Shaded is the truth’s support. The letters "
-        "are those of the text. A fault that all families share is shown where it is worst{seed}."
+        "are those of the text. A fault that most families share is shown where it is surest{seed}."
     ),
 }
 """By figure; `seed` and `seeds` are words about seeds where there are several."""
