@@ -36,7 +36,7 @@ benchmark-speed: $(VENV)/.report ## measure time and memory (half an hour) and w
 benchmark-reliability: $(VENV)/.dev ## kill and mangle studies (an hour) and write docs/reliability.md
 	@$(BIN)/python benchmarks/reliability.py
 
-floors: $(VENV)/.report ## measure what true samples score (an hour) and keep it in the package
+floors: $(VENV)/.report ## measure what true samples score (two hours) and keep it in the package
 	@$(BIN)/python benchmarks/floors.py
 
 metrics: $(VENV)/.report ## measure the metrics themselves (forty minutes) and write docs/metrics.md

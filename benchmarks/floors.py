@@ -1,7 +1,7 @@
 """Measure the floors that come with the package and write `src/densitometer/floors.json`.
 
 For every target, at the sizes that studies use: the values that true samples score, metric by
-metric. They are kept, so that more of them can be added and other ends be tried. An hour on two
+metric. They are kept, so that more of them can be added and other ends be tried. Two hours on two
 cores; needed when a metric or a target has changed:
 
     make floors

@@ -55,7 +55,8 @@ def write(name, content):
 
 def test_fit_writes_a_cell(cell):
     names = {"model.safetensors", "curves.csv", "samples.npy", "scorecard.json", "fit.json"}
-    assert {p.name for p in cell.iterdir()} == names | {"timing.json", "manifest.json"}
+    beside = {"path.npy", "timing.json", "manifest.json"}
+    assert {p.name for p in cell.iterdir()} == names | beside
     facts = json.loads((cell / "fit.json").read_text())
     assert facts["hyperparameters"]["width"] == 8
     rows = json.loads((cell / "scorecard.json").read_text())

@@ -1,9 +1,13 @@
 import io
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer import training
+from densitometer import targets, training
+from densitometer.metrics.density import MARGIN
+from densitometer.metrics.grids import Grid
+from densitometer.models import HasScore, Standardiser
 from densitometer.study import cells as study_cells
 from densitometer.study.cells import run_cell
 from densitometer.study.events import Desk, Kept
@@ -16,17 +20,43 @@ PLAN = Plan.make({"gan": {"steps": 4000, "width": 8}}, ["gaussian_mixture"], bud
 def test_a_cell_gives_its_files_and_the_same_again(family):
     cell, heard = Cell("gaussian_mixture", family, 0), []
     files = run_cell(Desk(cell, tell=heard.append), plan=PLAN)
-    fitted = {"model.safetensors", "curves.csv", "fit.json"} if family == "gan" else set()
+    fitted = (
+        {"model.safetensors", "curves.csv", "fit.json", "path.npy"} if family == "gan" else set()
+    )
     density = {"log_density.npy"} if family in REFERENCES else set()
     assert files.keys() == {"scorecard.json", "samples.npy", "timing.json"} | fitted | density
     samples = np.load(io.BytesIO(files["samples.npy"]))
     assert samples.shape == (PLAN.protocol.n_samples, 2)
+    if "path.npy" in files:  # the ways of the first samples
+        path = np.load(io.BytesIO(files["path.npy"]))
+        assert path.shape == (study_cells.FRAMES, study_cells.PATHS, 2)
+        np.testing.assert_allclose(path[-1], samples[: study_cells.PATHS], rtol=1e-4, atol=1e-5)
     assert heard[-1].stage == "scoring"
     assert (("training", 50, 50) in [event[1:4] for event in heard]) == (family == "gan")
 
     again = run_cell(Desk(cell), plan=PLAN)
     del files["timing.json"], again["timing.json"]
     assert again == files
+
+
+class Slope(HasScore):
+    """A score that tells where it was asked for."""
+
+    standardiser: Standardiser = Standardiser.identity(2)
+
+    def _sample(self, key):
+        return jnp.zeros(2)
+
+    def _score(self, z):
+        return z * jnp.array([1.0, 2.0])
+
+
+def test_the_score_is_told_row_by_row_of_the_grid():
+    target, side = targets.get("gaussian_mixture"), study_cells.ARROWS
+    files = study_cells._pictures(Slope(), target, 0)
+    field = np.load(io.BytesIO(files["score.npy"])).reshape(side, side, 2)
+    x, y = Grid.over(target.box, side, MARGIN)
+    np.testing.assert_allclose(field[3, 20], [x[20], 2 * y[3]], rtol=1e-5)
 
 
 def test_on_an_accelerator_all_seeds_are_fitted_in_one_program(monkeypatch):
