@@ -141,7 +141,7 @@ def support_of(results: Results, target: str) -> Float[np.ndarray, "ny nx"]:
     return np.clip(log_density - targets.get(target).hdr_log_density, -1.0, 1.0)
 
 
-class _Place:
+class Place:
     """The truth's windows."""
 
     def __init__(self, results: Results, target: str, law: GridLaw):
@@ -218,13 +218,13 @@ class _Place:
         return self._bars[n]
 
 
-class _Case(NamedTuple):
+class Case(NamedTuple):
     """A model's samples before a truth."""
 
     results: Results
     cell: CellFiles
     points: Float[np.ndarray, "n 2"]
-    place: _Place
+    place: Place
 
     def measure(self, metric: str) -> tuple[Measure, "Floor"] | None:
         """A metric and its floor, where it lies beyond all that chance does to true samples."""
@@ -236,6 +236,7 @@ class _Case(NamedTuple):
         return (measure, floor) if floor and floor.excess(measure.value) > worst else None
 
     def fault(self, kind: str, words: str, certainty: float, window: Window) -> Fault:
+        """A fault of this case."""
         return Fault(*self.cell.cell, kind, words, certainty, window)
 
 
@@ -265,16 +266,16 @@ def of_cell(results: Results, target: str, family: str) -> Iterator[Fault]:
     points = points[np.isfinite(points).all(axis=1)]
     if len(points):
         for rule in RULES:
-            yield from rule(_Case(results, cell, points, place))
+            yield from rule(Case(results, cell, points, place))
 
 
 @functools.lru_cache(maxsize=64)
-def _place(results: Results, target: str) -> _Place | None:
+def _place(results: Results, target: str) -> Place | None:
     law = law_of(results, target)
-    return None if law is None else _Place(results, target, law)
+    return None if law is None else Place(results, target, law)
 
 
-def leaks(case: _Case) -> Iterator[Fault]:
+def leaks(case: Case) -> Iterator[Fault]:
     """Samples well away from the support: strewn, or along a thread."""
     n, place = len(case.points), case.place
     strays = case.points[place.law.at(case.points, place.away) > 1]
@@ -292,7 +293,7 @@ def leaks(case: _Case) -> Iterator[Fault]:
     yield case.fault(kind, words, (share - due) / scatter, window)
 
 
-def blur(case: _Case) -> Iterator[Fault]:
+def blur(case: Case) -> Iterator[Fault]:
     """Noise that was added, or is missing; failing that, too much or too little of what is thin."""
     size = case.measure("blur")
     if size is None:
@@ -314,7 +315,7 @@ def blur(case: _Case) -> Iterator[Fault]:
     yield case.fault("blur" if sign > 0 else "too sharp", words, _certainty(*size), window)
 
 
-def _temperature(case: _Case) -> Iterator[Fault]:
+def _temperature(case: Case) -> Iterator[Fault]:
     """Too often where the truth is thin, or where it is dense."""
     size = case.measure("temperature")
     if size is None:
@@ -327,7 +328,7 @@ def _temperature(case: _Case) -> Iterator[Fault]:
     yield case.fault(kind, words, _certainty(measure, floor), case.place.worst(sign * field))
 
 
-def weights(case: _Case) -> Iterator[Fault]:
+def weights(case: Case) -> Iterator[Fault]:
     """Mass in the wrong mode; failing that, a window with far too few samples or far too many."""
     size, modes = case.measure("mode_weights"), _modes(case.cell.cell.target)
     if size is None or modes is None:
@@ -348,7 +349,7 @@ def weights(case: _Case) -> Iterator[Fault]:
     yield case.fault("wrong mode weights", words, _certainty(measure, floor), window)
 
 
-def _shares(case: _Case) -> Iterator[Fault]:
+def _shares(case: Case) -> Iterator[Fault]:
     n, place = len(case.points), case.place
     residuals = place.residuals(place.counts(case.points), n)
     row, column = np.unravel_index(np.argmax(np.abs(residuals)), residuals.shape)
@@ -365,7 +366,7 @@ def _shares(case: _Case) -> Iterator[Fault]:
     yield case.fault("too little mass" if z < 0 else "too much mass", words, abs(z), window)
 
 
-RULES: tuple[Callable[[_Case], Iterator[Fault]], ...] = (
+RULES: tuple[Callable[[Case], Iterator[Fault]], ...] = (
     leaks,
     blur,
     weights,
