@@ -49,11 +49,13 @@ def measure() -> Found:
 
 def study(folder: Path, name: str) -> dict:
     """Run the main job once; its cache is in `folder`, its study in `folder/name`."""
+    # Where compiled programs are kept follows from the folder, not from what this process was told.
+    told = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     command = [Path(sys.executable).parent / "densitometer", "study", "--out", folder / name]
     began = time.perf_counter()
     subprocess.run(
         list(map(str, command)),
-        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+        env=told | {"XDG_CACHE_HOME": str(folder / "cache")},
         stdout=subprocess.DEVNULL,
         check=True,
     )
