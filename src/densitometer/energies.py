@@ -80,7 +80,7 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
         return anneal(key, self.network, n)
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
-        return self._population(key, POPULATION).points[-1, 0]
+        return self._population(key, POPULATION).end[0]
 
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """`n` draws in data coordinates, of one population."""
@@ -107,7 +107,7 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
     def _draw(self, key: Key[Scalar, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         """Compiled once for samples and diagnostics, since it takes longest to compile."""
         cooling = self._population(key, n)
-        return cooling.points[-1], jnp.mean(cooling.accepted[-SETTLING // 2 :], axis=0)
+        return cooling.end, jnp.mean(cooling.accepted[-(SETTLING + 1) // 2 :], axis=0)
 
 
 class NormalisedEnergyModel(EnergyModel, HasDensity):
@@ -158,6 +158,8 @@ class Cooling(NamedTuple):
     """Which point of the level before each was moved from."""
     accepted: Float[Array, "levels n"]
     """The share of each point's moves at the level that was accepted."""
+    end: Float[Array, "n d"]
+    """The last of `points`, by itself: who needs no more does not pay for the rest."""
 
 
 def anneal(key: Key[Scalar, ""], network: Energy, n: int) -> Cooling:
@@ -197,8 +199,9 @@ def cool(
 
     begin = (Walkers.at(network, start), jnp.asarray(step))
     items = (jax.random.split(key, len(betas) - 1), betas[:-1], betas[1:])
-    _, (points, parents, accepted) = jax.lax.scan(level, begin, items)
-    return Cooling(jnp.concatenate([start[None], points]), parents, accepted)
+    (walkers, _), (points, parents, accepted) = jax.lax.scan(level, begin, items)
+    history = jnp.concatenate([start[None], points])
+    return Cooling(history, parents, accepted, walkers.points)
 
 
 @eqx.filter_jit
