@@ -381,7 +381,7 @@ def own_density(results: Results, family: str) -> Iterator[Finding]:
 def bound_gaps(results: Results, family: str) -> Iterator[Finding]:
     """How much worse than the exact likelihood the bounds on it are."""
     for metric, words in BOUNDS.items():
-        gaps = []
+        gaps, how = [], ""
         for target in results.targets:
             exact = results.measure(target, family, "nll")
             bound = results.measure(target, family, metric)
@@ -389,8 +389,9 @@ def bound_gaps(results: Results, family: str) -> Iterator[Finding]:
                 error = math.hypot(bound.stderr, exact.stderr)
                 gap = plus_minus(bound.value - exact.value, error, unit="nats")
                 gaps.append(f"{gap} on {target}")
+                how = f"{bound.kind} against {exact.kind}"
         if gaps:
-            yield Finding(f"Its {words} is loose by {listed(gaps)}.")
+            yield Finding(f"Its {words} is loose by {listed(gaps)} ({how}; 0 if it were tight).")
 
 
 RULES: tuple[tuple[str, Rule], ...] = (
