@@ -11,6 +11,7 @@ import fake_cells
 import pytest
 from rich.console import Console
 
+from densitometer.study.executors import pick
 from densitometer.study.plan import Cell
 from densitometer.study.runner import in_order, run
 from densitometer.study.store import opened
@@ -53,6 +54,17 @@ def test_one_worker_takes_the_seeds_of_a_family_and_target_in_a_row():
     order = in_order(fake_cells.plan(seeds=3).cells(), lambda cell: len(cell.family), workers=1)
     runs = [(cell.target, cell.family) for cell in order[::3]]
     assert [(cell.target, cell.family) for cell in order] == [run for run in runs for _ in range(3)]
+
+
+def test_a_worker_keeps_to_what_it_has_compiled_then_begins_what_nobody_has():
+    queue = [Cell("spiral", family, 0) for family in ("cnf", "gan", "vae", "kde", "sm")]
+    alike = lambda cell: None if cell.family == "kde" else cell.family
+    picked = lambda mine, begun: pick(queue, alike, mine, begun).family
+    assert picked(set(), set()) == "cnf"
+    assert picked({"vae"}, {"vae", "cnf"}) == "vae"
+    assert picked({"dsm"}, {"cnf", "dsm"}) == "gan"
+    assert picked({"dsm"}, {"cnf", "gan", "vae", "sm", "dsm"}) == "cnf"  # longest first
+    assert picked({None}, {None, "cnf"}) == "gan"  # what shares nothing does not count
 
 
 def test_a_finished_study_runs_nothing_again(tmp_path):

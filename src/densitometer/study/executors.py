@@ -5,12 +5,13 @@ as it happens; closing it stops everything. It knows nothing of folders, screens
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,12 @@ def run_locally(
     workers: int,
     log: Path,
     device: str = "cpu",
+    alike: Callable[[Cell], Hashable] = lambda _: None,
 ) -> Generator[Event]:
-    """Run cells in processes of this machine, in the order given.
+    """Run cells in processes of this machine, in the order given but for those that are `alike`.
 
-    A worker that dies is replaced, and its cell goes on from what is `kept` of it. Whatever workers
+    What a cell compiles serves all cells for which `alike` gives the same, unless that is None. A
+    worker that dies is replaced, and its cell goes on from what is `kept` of it. Whatever workers
     print, and the last words of one that crashes, go to the file `log`.
     """
     queue, deaths = deque(cells), Counter[Cell]()
@@ -46,7 +49,10 @@ def run_locally(
         while True:
             for worker in crew:
                 if worker.cell is None and queue:
-                    cell = queue.popleft()
+                    begun = set().union(*(other.compiled for other in crew))
+                    cell = pick(queue, alike, worker.compiled, begun)
+                    queue.remove(cell)
+                    worker.compiled.add(alike(cell))
                     worker.give(cell, kept(cell))
             busy: dict[Any, _Worker] = {
                 worker.pipe: worker for worker in crew if worker.cell is not None
@@ -76,11 +82,23 @@ def run_locally(
             worker.end()
 
 
+def pick(queue: Iterable[Cell], alike: Callable[[Cell], Hashable], mine: set, begun: set) -> Cell:
+    """The next cell for a worker that has compiled `mine` of what all workers have `begun`.
+
+    The first for which it need not compile; else the first for which nobody has; else the first.
+    """
+    shared = lambda cell: alike(cell) is not None
+    own = (cell for cell in queue if shared(cell) and alike(cell) in mine)
+    new = (cell for cell in queue if shared(cell) and alike(cell) not in begun)
+    return next(itertools.chain(own, new, queue))
+
+
 class _Worker:
     """A process that runs one cell after another."""
 
     def __init__(self, work: Work, core: int | None, log: Path, device: str):
         self.cell: Cell | None = None
+        self.compiled: set[Hashable] = set()
         self._work, self._core, self._log, self._device = work, core, log, device
         self._start()
 
@@ -96,6 +114,7 @@ class _Worker:
         self._process.join(1)
         code = self._process.exitcode
         self.end()
+        self.compiled.clear()
         self._start()
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"

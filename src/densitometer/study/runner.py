@@ -10,7 +10,7 @@ from rich.console import Console
 from densitometer.study.display import Display
 from densitometer.study.events import Event, Failed, Finished, Kept, Work
 from densitometer.study.executors import run_locally
-from densitometer.study.plan import Cell
+from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import Store
 
 Execute = Callable[
@@ -53,7 +53,13 @@ def run(
     failures: dict[Cell, str] = {}
     log = store.folder / "workers.log"
     if execute is None:
-        execute = functools.partial(run_locally, workers=workers, log=log, device=store.plan.device)
+        execute = functools.partial(
+            run_locally,
+            workers=workers,
+            log=log,
+            device=store.plan.device,
+            alike=_alike(store.plan),
+        )
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
         contextlib.closing(execute(missing, work, store.kept)) as events,
@@ -75,6 +81,11 @@ def run(
     if log.exists() and log.stat().st_size == 0:
         log.unlink()
     return failures
+
+
+def _alike(plan: Plan) -> Callable[[Cell], str | None]:
+    """The family of what is trained; the references, which are quick, fill gaps wherever."""
+    return lambda cell: cell.family if plan.work(cell) else None
 
 
 def in_order(cells: Iterable[Cell], work: Callable[[Cell], int], workers: int) -> list[Cell]:
