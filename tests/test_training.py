@@ -18,10 +18,10 @@ def data():
 def test_learns_and_keeps_curves_for_both_sets(data):
     train, holdout = data
     fit = dm.fit(toy.MeanFamily(), train, holdout)
-    assert fit.curves["step"].tolist() == list(range(16, 401, 16))
+    assert fit.curves["step"].tolist() == list(range(20, 401, 20))
     # −E log N(z; 0, I) of points with unit variance is log 2π + 1, exactly.
     assert fit.curves["train_loss"][-1] == pytest.approx(np.log(2 * np.pi) + 1, abs=0.05)
-    assert fit.curves["train_loss"][0] > fit.curves["train_loss"][-1] + 0.5  # step 16
+    assert fit.curves["train_loss"][0] > fit.curves["train_loss"][-1] + 0.5  # step 20
     shift = np.asarray(fit.model.standardiser.inverse(fit.state.mean)) - train.mean(axis=0)
     assert np.all(np.abs(shift) < 4 * train.std(axis=0) / np.sqrt(32 / 0.05))
     assert fit.diverged_at is None
@@ -74,15 +74,15 @@ def test_keeps_the_best_state_by_holdout(data):
 
 def test_divergence_is_recorded_and_the_best_state_survives(data):
     fit = dm.fit(toy.MeanFamily(breaks_at=205), *data)
-    assert fit.diverged_at == 208
-    assert fit.curves["step"][-1] == 208
+    assert fit.diverged_at == 220
+    assert fit.curves["step"][-1] == 220
     assert fit.selected_step <= 200
     assert np.isfinite(np.asarray(fit.model.sample(jax.random.key(0), 10))).all()
 
 
 def test_divergence_before_the_first_look_gives_the_initial_state(data):
     fit = dm.fit(toy.MeanFamily(breaks_at=0), *data)
-    assert (fit.diverged_at, fit.selected_step) == (16, 0)
+    assert (fit.diverged_at, fit.selected_step) == (20, 0)
     assert np.array_equal(fit.state.mean, [2.0, 2.0])
 
 
@@ -111,7 +111,7 @@ def test_curves_csv_keeps_every_digit(data):
 
 
 def test_budgets_scale_steps(data):
-    assert training.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 75
+    assert training.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 80
     assert training.at_budget(toy.MeanFamily(steps=8000), "standard").steps == 8000
     assert training.at_budget(toy.MeanFamily(steps=8000), "long").steps == 32000
     with pytest.raises(dm.UsageError, match="no budget 'huge'"):

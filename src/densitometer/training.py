@@ -33,7 +33,7 @@ from densitometer.randomness import key_for
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 
-EVALUATIONS = 25
+EVALUATIONS = 20
 """How often a fit stops to look at the hold-out set: the points of its curves."""
 
 CURVE_SAMPLES = 1000

@@ -32,7 +32,7 @@ def test_a_cell_gives_its_files_and_the_same_again(family):
         assert path.shape == (study_cells.FRAMES, study_cells.PATHS, 2)
         np.testing.assert_allclose(path[-1], samples[: study_cells.PATHS], rtol=1e-4, atol=1e-5)
     assert heard[-1].stage == "scoring"
-    assert (("training", 50, 50) in [event[1:4] for event in heard]) == (family == "gan")
+    assert (("training", 40, 40) in [event[1:4] for event in heard]) == (family == "gan")
 
     again = run_cell(Desk(cell), plan=PLAN)
     del files["timing.json"], again["timing.json"]
