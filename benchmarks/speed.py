@@ -14,6 +14,7 @@ import platform
 from pathlib import Path
 
 from densitometer.processes import cores, settle
+from densitometer.study.plan import DEVICES
 from pages import fill
 from speed_parts import growth, job, quality, seeds, steps
 
@@ -64,8 +65,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
     parser.add_argument("--keep", type=Path, default=Path("out/benchmark/speed.json"))
     parser.add_argument("--only", choices=PARTS, action="append", help="a part, else all")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="that `seeds` uses")
     options = parser.parse_args()
-    settle()
+    settle(options.device)
     facts = json.loads(options.keep.read_text()) if options.keep.exists() else {}
     options.keep.parent.mkdir(parents=True, exist_ok=True)
     for part in options.only or PARTS:
