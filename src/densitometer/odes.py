@@ -50,9 +50,9 @@ def flow(field: Field, z: Float[Array, " d"], t0: float, t1: float, *, steps: in
     The point goes by `steps` equal steps (three at least) of the fifth order, each of six
     evaluations. The divergence, which costs as much as d + 1 of them, is only summed up along the
     way, at `LOOKS` places a step, by `integral`: in two dimensions two thirds of what it costs to
-    carry both, for the same error. In a time in which the field is equally smooth everywhere, such as the logarithm of a noise
-    level, adapting the steps to the point costs more than it saves, since points that are solved
-    together wait for the slowest. Source: Tsitouras (2011).
+    carry both, for the same error. In a time in which the field is equally smooth everywhere, such
+    as the logarithm of a noise level, adapting the steps to the point costs more than it saves,
+    since points that are solved together wait for the slowest. Source: Tsitouras (2011).
     """
     steps = max(steps, 3)
     way = _march(field, z, t0, t1, steps, LOOKS)
