@@ -43,6 +43,7 @@ def settle(device: str = "cpu") -> None:
         os.environ[name] = "1"
     for name, value in {
         "JAX_PLATFORMS": "cpu",
+        "PJRT_NPROC": "1",  # else the order of sums depends on how many cores a process may use
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "TF_CPP_MIN_LOG_LEVEL": "2",

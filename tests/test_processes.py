@@ -1,0 +1,36 @@
+"""What a process computes does not depend on what else the machine has."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from densitometer.processes import cores
+
+FIT = """
+import os, sys
+os.sched_setaffinity(0, eval(sys.argv[1]))
+from densitometer.processes import settle
+settle()
+import jax
+import densitometer as dm
+draw = dm.targets.get("gaussian_mixture").sample
+train, holdout = draw(jax.random.key(0), 2000), draw(jax.random.key(1), 500)
+fit = dm.fit(dm.families.get("vae", steps=100), train, holdout)
+print(fit.curves_csv())
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(cores()) < 2, reason="there is one core"
+)
+def test_the_numbers_do_not_depend_on_how_many_cores_a_process_may_use():
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", FIT, str(set(allowed))], capture_output=True, text=True
+        )
+        for allowed in (cores()[:1], cores()[:2])
+    ]
+    assert [run.returncode for run in told] == [0, 0], told[0].stderr
+    assert told[0].stdout == told[1].stdout
