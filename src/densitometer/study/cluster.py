@@ -10,6 +10,7 @@ import queue
 import threading
 import traceback
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from densitometer.study.plan import Cell
 
 CONNECT = 15
 """Seconds that a scheduler has to answer."""
+
+LOOK_ROUND = 1.0
+"""Seconds after which workers that have come are noticed, if nothing else happens."""
 
 _ONE = threading.Lock()
 """Held while a cell runs: one at a time a process, however many threads a worker has."""
@@ -59,7 +63,9 @@ def run_on(
 ) -> Generator[Event]:
     """Run cells on the workers that a Dask client knows, the first ones first.
 
-    A cell whose worker is lost runs again elsewhere, from where it was when the study began.
+    As many are under way as there are workers, which may come and go: what Dask is given at once
+    it shares out at once, not knowing that one cell takes a minute and another a second. A cell
+    whose worker is lost runs again elsewhere, from where it was when the study began.
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     topic = f"densitometer-{uuid.uuid4()}"
@@ -67,14 +73,20 @@ def run_on(
     cargo = pickle.dumps(work)
     client.subscribe_topic(topic, lambda event: events.put(_heard(event[1])))
     futures: dict[Cell, Any] = {}
-    for place, cell in enumerate(cells):
-        futures[cell] = client.submit(
-            _run, cargo, cell, kept(cell), topic, key=f"{cell} {topic}", priority=-place, pure=False
-        )
-        futures[cell].add_done_callback(lambda done, cell=cell: events.put(_ended(cell, done)))
+    waiting = deque(cells)
     try:
-        while futures:
-            event = events.get()
+        while waiting or futures:
+            room = max(1, len(client.nthreads())) if waiting else 0
+            while waiting and len(futures) < room:
+                cell = waiting.popleft()
+                key = f"{cell} {topic}"
+                future = client.submit(_run, cargo, cell, kept(cell), topic, key=key, pure=False)
+                futures[cell] = future
+                future.add_done_callback(lambda done, cell=cell: events.put(_ended(cell, done)))
+            try:
+                event = events.get(timeout=LOOK_ROUND if waiting else None)
+            except queue.Empty:
+                continue
             if isinstance(event, Running):
                 if event.cell in futures:  # its last words may come after its end
                     yield event
