@@ -5,9 +5,11 @@ as bytes, all by way of the scheduler: a worker needs this package, and no disk 
 """
 
 import contextlib
+import math
 import pickle
 import queue
 import threading
+import time
 import traceback
 import uuid
 from collections import deque
@@ -23,7 +25,7 @@ CONNECT = 15
 """Seconds that a scheduler has to answer."""
 
 LOOK_ROUND = 1.0
-"""Seconds after which workers that have come are noticed, if nothing else happens."""
+"""Seconds after which workers that have come or gone are noticed."""
 
 _ONE = threading.Lock()
 """Held while a cell runs: one at a time a process, however many threads a worker has."""
@@ -73,10 +75,11 @@ def run_on(
     cargo = pickle.dumps(work)
     client.subscribe_topic(topic, lambda event: events.put(_heard(event[1])))
     futures: dict[Cell, Any] = {}
-    waiting = deque(cells)
+    waiting, room, asked = deque(cells), 0, -math.inf
     try:
         while waiting or futures:
-            room = max(1, len(client.nthreads())) if waiting else 0
+            if waiting and time.monotonic() - asked >= LOOK_ROUND:
+                room, asked = max(1, len(client.nthreads())), time.monotonic()
             while waiting and len(futures) < room:
                 cell = waiting.popleft()
                 key = f"{cell} {topic}"
