@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import fake_cells
 import pytest
 from rich.console import Console
 
-from densitometer.study.executors import pick
+from densitometer.study.executors import take
 from densitometer.study.plan import Cell
 from densitometer.study.runner import in_order, run
 from densitometer.study.store import opened
@@ -57,14 +58,21 @@ def test_one_worker_takes_the_seeds_of_a_family_and_target_in_a_row():
 
 
 def test_a_worker_keeps_to_what_it_has_compiled_then_begins_what_nobody_has():
-    queue = [Cell("spiral", family, 0) for family in ("cnf", "gan", "vae", "kde", "sm")]
+    cells = [Cell("spiral", family, 0) for family in ("cnf", "gan", "vae", "kde", "sm")]
     alike = lambda cell: None if cell.family == "kde" else cell.family
-    picked = lambda mine, begun: pick(queue, alike, mine, begun).family
-    assert picked(set(), set()) == "cnf"
-    assert picked({"vae"}, {"vae", "cnf"}) == "vae"
-    assert picked({"dsm"}, {"cnf", "dsm"}) == "gan"
-    assert picked({"dsm"}, {"cnf", "gan", "vae", "sm", "dsm"}) == "cnf"  # longest first
-    assert picked({None}, {None, "cnf"}) == "gan"  # what shares nothing does not count
+
+    def taken(mine, *others):
+        queue, compiled = deque(cells), set(mine)
+        cell = take(queue, alike, compiled, [compiled, *others])
+        assert compiled == mine | {alike(cell)}
+        assert [*queue] == [one for one in cells if one != cell]
+        return cell.family
+
+    assert taken(set()) == "cnf"
+    assert taken({"vae"}, {"cnf"}) == "vae"
+    assert taken({"dsm"}, {"cnf"}) == "gan"
+    assert taken({"dsm"}, {"cnf", "gan"}, {"vae", "sm"}) == "cnf"  # longest first
+    assert taken({None}, {"cnf"}) == "gan"  # what shares nothing does not count
 
 
 def test_a_finished_study_runs_nothing_again(tmp_path):

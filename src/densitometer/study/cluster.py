@@ -12,13 +12,14 @@ import threading
 import time
 import traceback
 import uuid
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any
 
 from densitometer.errors import UsageError
 from densitometer.processes import settle
 from densitometer.study.events import Desk, Event, Failed, Finished, Running, Work
+from densitometer.study.executors import take
 from densitometer.study.plan import Cell
 
 CONNECT = 15
@@ -26,6 +27,9 @@ CONNECT = 15
 
 LOOK_ROUND = 1.0
 """Seconds after which workers that have come or gone are noticed."""
+
+QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+"""What Dask asks itself a hundred times a second takes a tenth of a core that runs a cell."""
 
 _ONE = threading.Lock()
 """Held while a cell runs: one at a time a process, however many threads a worker has."""
@@ -39,6 +43,7 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
         UsageError: Dask is not installed, or no scheduler answers.
     """
     try:
+        import dask.config
         from distributed import Client, LocalCluster
     except ImportError:
         raise UsageError(
@@ -47,6 +52,7 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if address is None:
             settle()
+            stack.enter_context(dask.config.set(QUIET))
             settings: Any = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
             cluster: Any = stack.enter_context(LocalCluster(n_workers=workers, **settings))
             address = cluster.scheduler_address
@@ -61,13 +67,17 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
 
 
 def run_on(
-    client: Any, cells: Sequence[Cell], work: Work, kept: Callable[[Cell], bytes | None]
+    client: Any,
+    cells: Sequence[Cell],
+    work: Work,
+    kept: Callable[[Cell], bytes | None],
+    alike: Callable[[Cell], Hashable],
 ) -> Generator[Event]:
-    """Run cells on the workers that a Dask client knows, the first ones first.
+    """Run cells on the workers that a Dask client knows, in the order that `run_locally` has.
 
-    As many are under way as there are workers, which may come and go: what Dask is given at once
-    it shares out at once, not knowing that one cell takes a minute and another a second. A cell
-    whose worker is lost runs again elsewhere, from where it was when the study began.
+    Each worker, and they may come and go, has one under way: what Dask is given at once it shares
+    out at once, not knowing that one cell takes a minute and another a second. A cell whose worker
+    is lost runs again elsewhere, from where it was when the study began.
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     topic = f"densitometer-{uuid.uuid4()}"
@@ -75,17 +85,27 @@ def run_on(
     cargo = pickle.dumps(work)
     client.subscribe_topic(topic, lambda event: events.put(_heard(event[1])))
     futures: dict[Cell, Any] = {}
-    waiting, room, asked = deque(cells), 0, -math.inf
+    places: dict[Cell, str] = {}
+    compiled: defaultdict[str, set[Hashable]] = defaultdict(set)
+    waiting, workers, asked = deque(cells), [], -math.inf
     try:
         while waiting or futures:
             if waiting and time.monotonic() - asked >= LOOK_ROUND:
-                room, asked = max(1, len(client.nthreads())), time.monotonic()
-            while waiting and len(futures) < room:
-                cell = waiting.popleft()
-                key = f"{cell} {topic}"
-                future = client.submit(_run, cargo, cell, kept(cell), topic, key=key, pure=False)
-                futures[cell] = future
-                future.add_done_callback(lambda done, cell=cell: events.put(_ended(cell, done)))
+                workers, asked = list(client.nthreads()), time.monotonic()
+            busy = set(places.values())
+            for worker in workers:
+                if waiting and worker not in busy:
+                    cell = take(waiting, alike, compiled[worker], compiled.values())
+                    futures[cell] = client.submit(
+                        *(_run, cargo, cell, kept(cell), topic),
+                        key=f"{cell} {topic}",
+                        pure=False,
+                        workers=[worker],
+                        allow_other_workers=True,
+                    )
+                    places[cell] = worker
+                    ended = lambda done, cell=cell: events.put(_ended(cell, done))
+                    futures[cell].add_done_callback(ended)
             try:
                 event = events.get(timeout=LOOK_ROUND if waiting else None)
             except queue.Empty:
@@ -94,7 +114,7 @@ def run_on(
                 if event.cell in futures:  # its last words may come after its end
                     yield event
             else:
-                del futures[event.cell]  # and the cluster forgets its files
+                del futures[event.cell], places[event.cell]  # and the cluster forgets its files
                 yield event
     finally:
         client.unsubscribe_topic(topic)

@@ -28,11 +28,11 @@ def run_locally(
     cells: Sequence[Cell],
     work: Work,
     kept: Callable[[Cell], bytes | None],
+    alike: Callable[[Cell], Hashable],
     *,
     workers: int,
     log: Path,
     device: str = "cpu",
-    alike: Callable[[Cell], Hashable] = lambda _: None,
 ) -> Generator[Event]:
     """Run cells in processes of this machine, in the order given but for those that are `alike`.
 
@@ -49,10 +49,7 @@ def run_locally(
         while True:
             for worker in crew:
                 if worker.cell is None and queue:
-                    begun = set().union(*(other.compiled for other in crew))
-                    cell = pick(queue, alike, worker.compiled, begun)
-                    queue.remove(cell)
-                    worker.compiled.add(alike(cell))
+                    cell = take(queue, alike, worker.compiled, [one.compiled for one in crew])
                     worker.give(cell, kept(cell))
             busy: dict[Any, _Worker] = {
                 worker.pipe: worker for worker in crew if worker.cell is not None
@@ -82,15 +79,24 @@ def run_locally(
             worker.end()
 
 
-def pick(queue: Iterable[Cell], alike: Callable[[Cell], Hashable], mine: set, begun: set) -> Cell:
-    """The next cell for a worker that has compiled `mine` of what all workers have `begun`.
+def take(
+    queue: deque[Cell],
+    alike: Callable[[Cell], Hashable],
+    mine: set[Hashable],
+    everyones: Iterable[set[Hashable]],
+) -> Cell:
+    """Take the next cell from the queue, for a worker that has compiled what is in `mine`.
 
     The first for which it need not compile; else the first for which nobody has; else the first.
     """
     shared = lambda cell: alike(cell) is not None
+    begun = set().union(*everyones)
     own = (cell for cell in queue if shared(cell) and alike(cell) in mine)
     new = (cell for cell in queue if shared(cell) and alike(cell) not in begun)
-    return next(itertools.chain(own, new, queue))
+    cell = next(itertools.chain(own, new, queue))
+    queue.remove(cell)
+    mine.add(alike(cell))
+    return cell
 
 
 class _Worker:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 
 from rich.console import Console
 
@@ -14,9 +14,10 @@ from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import Store
 
 Execute = Callable[
-    [Sequence[Cell], Work, Callable[[Cell], bytes | None]], Generator[Event, None, None]
+    [Sequence[Cell], Work, Callable[[Cell], bytes | None], Callable[[Cell], Hashable]],
+    Generator[Event, None, None],
 ]
-"""Runs cells, given what runs one and what is kept of each, and yields what happens."""
+"""Runs cells, given what runs one, what is kept of it and which are alike; yields what happens."""
 
 WRITE_EVERY = 5.0
 """Seconds after which `results.csv` may be behind."""
@@ -53,16 +54,10 @@ def run(
     failures: dict[Cell, str] = {}
     log = store.folder / "workers.log"
     if execute is None:
-        execute = functools.partial(
-            run_locally,
-            workers=workers,
-            log=log,
-            device=store.plan.device,
-            alike=_alike(store.plan),
-        )
+        execute = functools.partial(run_locally, workers=workers, log=log, device=store.plan.device)
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
-        contextlib.closing(execute(missing, work, store.kept)) as events,
+        contextlib.closing(execute(missing, work, store.kept, _alike(store.plan))) as events,
     ):
         written = time.monotonic()
         for event in events:
