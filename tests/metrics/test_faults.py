@@ -115,5 +115,7 @@ def test_faults_are_named_by_their_size_or_not_at_all():
     assert "too sharp" in faults.describe("blur", -0.01)
     assert "too hot" in faults.describe("temperature", 1.2)
     assert "too cold" in faults.describe("temperature", 0.8)
-    assert faults.describe("leak", 0.03) == "leaking, 3.0% strewn over the box"
+    assert faults.describe("leak", 0.03) == "leaking, 3 % strewn over the box"
+    assert "0.04 %" in faults.describe("leak", 0.0004)
+    assert "100 %" in faults.describe("leak", 1.3)
     assert faults.describe("leak", -0.03) is None

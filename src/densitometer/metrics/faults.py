@@ -128,10 +128,16 @@ def describe(fault: str, size: float) -> str | None:
     if fault == "temperature":
         return f"too cold, too often where the truth is dense (temperature {size:.2f})"
     if fault == "leak" and size > 0:
-        return f"leaking, {min(size, 1):.1%} strewn over the box"
+        return f"leaking, {_percent(min(size, 1.0))} strewn over the box"
     if fault == "mode_weights":
-        return f"sharing itself wrongly among the modes, {size:.1%} of the mass in the wrong one"
+        share = f"{_percent(size)} of the mass in the wrong one"
+        return f"sharing itself wrongly among the modes, {share}"
     return None
+
+
+def _percent(share: float) -> str:
+    """With two digits, or three where it is all."""
+    return f"{100 * share:.{2 if share < 0.995 else 3}g} %"
 
 
 def _uniform(truth: GridLaw) -> float:
