@@ -17,6 +17,9 @@ NOTHING = 9.0
 BANDWIDTH = 0.1
 """Bandwidth of the smoothing in units of a law's standard deviation, axis by axis."""
 
+REACH = 12.0
+"""Standard deviations beyond which a kernel is 0."""
+
 
 class Grid(NamedTuple):
     """Midpoints of the cells of a square grid, a row of them for each y: index [iy, ix]."""
@@ -168,10 +171,16 @@ class GridLaw:
         return np.stack([x[ix], y[iy]], axis=1) + step * rng.uniform(-0.5, 0.5, (n, 2))
 
     def _kernel(self, axis: int, positions: Float[Array, " n"]) -> Float[Array, "cells n"]:
-        """The kernel of one axis, from every position to every midpoint."""
+        """The kernel of one axis, from every position to every midpoint; 0 beyond `REACH`.
+
+        There it is less than rounding, and products of numbers near the least that there is take a
+        hundred times as long.
+        """
         width = self.widths[axis]
-        difference = (self.grid[axis][:, None] - positions) / width
-        return np.exp(-0.5 * difference**2) / (width * np.sqrt(2 * np.pi))
+        squares = np.minimum(((self.grid[axis][:, None] - positions) / width) ** 2, REACH**2)
+        bumps = np.where(squares < REACH**2, np.exp(-0.5 * squares), 0.0)
+        return bumps / (width * np.sqrt(2 * np.pi))
+
 
 
 def _shifted(axis: Float[Array, " n"], steps: int, cells: int) -> Float[Array, " m"]:

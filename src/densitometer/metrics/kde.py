@@ -1,7 +1,7 @@
 """Kernel density estimates: the field's habit, beside a version with a chosen bandwidth."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -15,9 +15,6 @@ Array = np.ndarray
 
 BLOCK = 50
 """Points left out at a time: what stays near a core."""
-
-RTOL = 1e-5
-"""Relative tolerance of a KDE's values."""
 
 LEFT_OUT = 4_000
 """Points that choose a bandwidth at most."""
@@ -53,18 +50,12 @@ def cross_validated_factor(samples: Float[Array, "n d"]) -> float:
     n, dim = white.shape
     few = min(n, LEFT_OUT)
     white = white[np.linspace(0, n, few, endpoint=False).astype(int)]
-    # Beyond the nearest neighbour's: float32 does, and no kernel can be too narrow to be seen.
-    nearest, beyond = [], []
-    for start in range(0, few, BLOCK):
-        squares = cdist(white[start : start + BLOCK], white, "sqeuclidean")
-        np.fill_diagonal(squares[:, start:], np.inf)
-        nearest.append(squares.min(axis=1, keepdims=True))
-        beyond.append((squares - nearest[-1]).astype(np.float32))
+    nearest, beyond = zip(*_squares(white, white, leave_out=True), strict=True)
     mean_nearest = float(np.mean(np.concatenate(nearest)))
 
     def loss(log_factor: float) -> float:
         scale = -0.5 * math.exp(-2 * log_factor)
-        bumps = np.concatenate([np.exp(np.float32(scale) * d2).sum(axis=1) for d2 in beyond])
+        bumps = np.concatenate([_bumps(d2, scale) for d2 in beyond])
         return float(dim * log_factor - scale * mean_nearest - np.log(bumps).mean())
 
     best = minimize_scalar(loss, bounds=(-6.0, 0.5), options={"xatol": 0.01}).x
@@ -88,18 +79,37 @@ def _log_likelihood(
 def _log_density(
     samples: Float[Array, "n d"], points: Float[Array, "m d"], factor: float
 ) -> Float[Array, " m"]:
-    """log of (1/n) Σ N(x; xᵢ, factor² C) at points x.
+    """log of (1/n) Σ N(x; xᵢ, factor² C) at points x, as `scipy.stats.gaussian_kde` has it."""
+    white, log_unit = _whitened(samples, samples)
+    n, dim = white.shape
+    scale = -0.5 / factor**2
+    values = [
+        scale * nearest + np.log(_bumps(beyond, scale))
+        for nearest, beyond in _squares(_whitened(points, samples)[0], white)
+    ]
+    log_norm = math.log(n) + dim * math.log(factor * math.sqrt(2 * math.pi)) + log_unit
+    return np.concatenate(values) - log_norm
 
-    The numbers of `scipy.stats.gaussian_kde` within 1e-5. scikit-learn's tree leaves out what is
-    too far to matter, and is several times as fast where the kernel is narrow.
+
+def _squares(
+    points: Float[Array, "m d"], bumps: Float[Array, "n d"], *, leave_out: bool = False
+) -> Iterator[tuple[Float[Array, " b"], Float[np.ndarray, "b n"]]]:
+    """‖x − xᵢ‖² of `BLOCK` points at a time: the least of each, and how far beyond it all are.
+
+    What is beyond does with float32, whose exp is five times as fast, and no kernel can be too
+    narrow for a point to be seen. `leave_out` the bump that is the point itself.
     """
-    # scikit-learn takes a second to import.
-    from sklearn.neighbors import KernelDensity
+    for start in range(0, len(points), BLOCK):
+        squares = cdist(points[start : start + BLOCK], bumps, "sqeuclidean")
+        if leave_out:
+            np.fill_diagonal(squares[:, start:], np.inf)
+        nearest = squares.min(axis=1)
+        yield nearest, (squares - nearest[:, None]).astype(np.float32)
 
-    bumps, log_scale = _whitened(samples, samples)
-    white, _ = _whitened(points, samples)
-    tree = KernelDensity(bandwidth=factor).set_params(rtol=RTOL).fit(bumps)
-    return tree.score_samples(white) - log_scale
+
+def _bumps(squares: Float[np.ndarray, "b n"], scale: float) -> Float[Array, " b"]:
+    """Σᵢ exp(scale · squaresᵢ) of each row."""
+    return np.exp(np.float32(scale) * squares).sum(axis=1, dtype=np.float64)
 
 
 def _whitened(
