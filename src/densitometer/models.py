@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.errors import UsageError
 
-CHUNK = 1000
+CHUNK = 500
 """Points evaluated at once by `batched`: the activations of a standard network for so many points
 stay in a core's cache."""
 
