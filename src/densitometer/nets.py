@@ -1,7 +1,7 @@
 """What approximates: the networks and features that families share.
 
-Networks take one point and are `vmap`-ped by their caller. Weights are stored (in, out), so that a
-batch of points is one matrix product ``x @ W`` with the batch in the rows.
+Networks take one point and are `vmap`-ped by their caller, so that a layer of a batch of points is
+one matrix product with the batch in the rows.
 """
 
 import functools
@@ -28,7 +28,9 @@ class MLP(eqx.Module):
     a network that starts near zero output starts a residual parametrisation at its base line.
     """
 
-    weights: list[Float[Array, "i o"]]
+    weights: list[Float[Array, "_ _"]]
+    """(in, out) for hidden layers, (out, in) for the last: the gradient of a matrix is the product
+    of a layer's two sides, quicker by far with the narrower side in the rows."""
     biases: list[Float[Array, " o"]]
     activation: Activation = eqx.field(static=True)
 
@@ -54,6 +56,7 @@ class MLP(eqx.Module):
             part.reshape(i, o) * (g / math.sqrt(i))
             for part, g, (i, o) in zip(noise, gains, shapes, strict=True)
         ]
+        self.weights[-1] = self.weights[-1].T
         self.biases = [jnp.zeros(o) for o in sizes[1:]]
         self.activation = activation
 
@@ -65,7 +68,7 @@ class MLP(eqx.Module):
             if drop is not None:
                 x = drop(x, layer)
         w, b = last
-        return x @ w + b
+        return x @ w.T + b
 
 
 class FeatureMLP(MLP):

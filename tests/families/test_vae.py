@@ -28,7 +28,7 @@ PRECISION = jnp.eye(2) + A.T @ jnp.linalg.inv(COVARIANCE) @ A
 def affine(slope, constant):
     """A network without hidden layers."""
     mlp = MLP(jax.random.key(0), slope.shape[1], slope.shape[0], width=1, depth=0)
-    return eqx.tree_at(lambda m: (m.weights[0], m.biases[0]), mlp, (slope.T, constant))
+    return eqx.tree_at(lambda m: (m.weights[0], m.biases[0]), mlp, (slope, constant))
 
 
 def encoder(error=0.0):

@@ -157,7 +157,7 @@ def _tilt_slopes(
         firsts = [first @ w for first in firsts]
         second = phi1 * (second @ w) + phi2 * sum(first**2 for first in firsts)
         firsts = [phi1 * first for first in firsts]
-    return jnp.stack([(first @ last[0])[0] for first in firsts]), (second @ last[0])[0]
+    return jnp.stack([(first @ last[0].T)[0] for first in firsts]), (second @ last[0].T)[0]
 
 
 def _activate(

@@ -375,7 +375,7 @@ class VAE(Family):
         """
         numbers = outputs + outputs * (outputs + 1) // 2
         mlp = MLP(key, inputs, numbers, width=self.width, depth=self.depth, activation=activation)
-        last = mlp.weights[-1].at[:, outputs:].multiply(0.1)
+        last = mlp.weights[-1].at[outputs:].multiply(0.1)
         return eqx.tree_at(lambda m: m.weights[-1], mlp, last)
 
     def _optimiser(self) -> Optimiser:

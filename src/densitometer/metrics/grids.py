@@ -182,7 +182,6 @@ class GridLaw:
         return bumps / (width * np.sqrt(2 * np.pi))
 
 
-
 def _shifted(axis: Float[Array, " n"], steps: int, cells: int) -> Float[Array, " m"]:
     cell = axis[1] - axis[0]
     width, low = cell * len(axis), axis[0] - cell / 2
