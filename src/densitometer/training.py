@@ -322,7 +322,8 @@ def _advance(
 
     def step(state: Any, t: Array) -> tuple[Any, Info]:
         batch_key, step_key = jax.random.split(jax.random.fold_in(key, t + 1))
-        rows = jax.random.randint(batch_key, (family.batch_size,), 0, len(data))
+        # Even but for one in 2³² / n, and a third of the price of drawing quite evenly.
+        rows = jax.random.bits(batch_key, (family.batch_size,)) % np.uint32(len(data))
         return family.step(step_key, state, data[rows])
 
     state, infos = jax.lax.scan(step, state, start + jnp.arange(steps))

@@ -99,12 +99,11 @@ class Generator(eqx.Module):
 
     def noise(self, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} z"]:
         """`n` draws of (u, ε): zero mean and unit variance on each axis."""
-        cube_key, sign_key, bell_key = jax.random.split(key, 3)
-        edge = math.sqrt(3)
-        cube = jax.random.uniform(cube_key, (n, self.latent), minval=-edge, maxval=edge)
-        signs = jax.random.rademacher(sign_key, (n, self.signs), dtype=cube.dtype)
-        bell = jax.random.normal(bell_key, (n, self.dim))
-        return jnp.concatenate([cube, signs, bell], axis=1)
+        # One draw for all three: compiling another takes longer than to make them of one.
+        bells = jax.random.normal(key, (n, self.latent + self.signs + self.dim))
+        cube, signs, bell = jnp.split(bells, [self.latent, self.latent + self.signs], axis=1)
+        cube = math.sqrt(3) * jax.scipy.special.erf(cube / math.sqrt(2))
+        return jnp.concatenate([cube, jnp.sign(signs), bell], axis=1)
 
     def __call__(self, noise: Float[Array, " z"]) -> Float[Array, " d"]:
         """The point made of one draw of the noise."""
