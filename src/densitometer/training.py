@@ -39,9 +39,6 @@ EVALUATIONS = 20
 CURVE_SAMPLES = 1000
 """Model samples behind each point of the curve common to all families."""
 
-CURVES = ("train_loss", "holdout_loss", "holdout_kde_nll")
-"""What is evaluated for every family: its own loss on both sets, and the measure common to all."""
-
 Progress = Callable[[int, int, float], None]
 """Called after each evaluation with (step, steps, hold-out loss)."""
 
@@ -197,9 +194,15 @@ def fit_seeds(
         advance = (family, chunk, keys, states, jnp.asarray(start), data)
         states, info = jax.block_until_ready(_each(_advance, (None, None, 0, 0, None, 0), *advance))
         stepped = time.perf_counter()
-        look = (family, keys, states, data, kept, blurred, bandwidths)
-        looked = _each(_evaluate, (None, 0, 0, 0, 0, 0, 0), *look)
-        row = {name: np.asarray(looked[name], float) for name in CURVES}
+        looks = {
+            "train_loss": (_loss, (family, keys, states, data[:, : kept.shape[1]])),
+            "holdout_loss": (_loss, (family, keys, states, kept)),
+            "holdout_kde_nll": (_kde_nll, (family, keys, states, blurred, bandwidths)),
+        }
+        row = {
+            name: np.asarray(_each(look, (None, *[0] * (len(args) - 1)), *args), float)
+            for name, (look, args) in looks.items()
+        }
         row |= {f"step_{name}": np.asarray(value, float) for name, value in info.items()}
         rows.append(row)
         seconds["train"] += (stepped - began) / len(seeds)
@@ -330,25 +333,22 @@ def _advance(
     return state, jax.tree.map(jnp.mean, infos)
 
 
-@eqx.filter_jit
-def _evaluate(
+def _loss(family: Family, key: Key[Scalar, ""], state: Any, points: Float[Array, "m d"]) -> Scalar:
+    """The family's own loss, with the same noise whenever and on whatever points it is taken."""
+    keys = jax.random.split(jax.random.fold_in(key, 0), family.loss_draws)
+    return jnp.mean(jax.lax.map(lambda k: family.loss(k, state, points), keys))
+
+
+def _kde_nll(
     family: Family,
     key: Key[Scalar, ""],
     state: Any,
-    data: Float[Array, "n d"],
-    holdout: Float[Array, "m d"],
     blurred: Float[Array, "b d"],
     bandwidth: Scalar,
-) -> Info:
-    """A row of the curves. `train_loss` is on as many points as `holdout_loss`, same noise."""
-    keys = jax.random.split(jax.random.fold_in(key, 0), family.loss_draws)
-    loss = lambda batch: jnp.mean(jax.lax.map(lambda k: family.loss(k, state, batch), keys))
-    samples = family.model(state).sample(keys[0], CURVE_SAMPLES)
-    return {
-        "train_loss": loss(data[: len(holdout)]),
-        "holdout_loss": loss(holdout),
-        "holdout_kde_nll": -_kde_log_likelihood(samples, blurred, bandwidth),
-    }
+) -> Scalar:
+    """How far the hold-out points are from the model's samples, both blurred alike."""
+    samples = family.model(state).sample(jax.random.fold_in(key, 0), CURVE_SAMPLES)
+    return -_kde_log_likelihood(samples, blurred, bandwidth)
 
 
 def _kde_log_likelihood(
