@@ -58,9 +58,11 @@ def denoising() -> Found:
 
     from densitometer import families
 
-    family = families.get("cnf", width=WIDTH, depth=DEPTH, batch_size=BATCH)
+    # Of the textbook's loss, whose target is one draw.
+    family = families.get("cnf", width=WIDTH, depth=DEPTH, batch_size=BATCH, reference=0)
     run, state = stepper(family)
-    sizes = [w.shape for w in state.network.mlp.weights]
+    *sizes, last = [w.shape for w in state.network.mlp.weights]
+    sizes.append(last[::-1])  # the last layer's weights lie the other way round
     flops = 3 * sum(2 * BATCH * i * o for i, o in sizes)
     contenders: dict[str, Callable[[], None]] = {"this package": run}
 

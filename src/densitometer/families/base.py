@@ -75,6 +75,11 @@ class Family(abc.ABC):
     batch_size: int
     """Points a step sees."""
 
+    @property
+    def drawn(self) -> int:
+        """Points that a step is given: `batch_size`, unless a family looks at more than it fits."""
+        return self.batch_size
+
     def __post_init__(self):
         """Refuse hyper-parameters that make no sense.
 

@@ -50,6 +50,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer import odes
+from densitometer.denoising import lattice, posterior_mean
 from densitometer.families.base import Family, Info
 from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standardiser
 from densitometer.nets import Dropout, FeatureMLP, log_normal
@@ -114,10 +115,9 @@ class Schedule:
         return size / size.sum()
 
     def draw(self, key: Key[Scalar, ""], n: int, probabilities: np.ndarray) -> Int[Array, " n"]:
-        """`n` indices by p_t: a lattice through its quantiles with a random offset."""
+        """`n` indices by p_t: a lattice of its quantiles."""
         quantiles = jnp.asarray(np.cumsum(probabilities), jnp.float32)
-        lattice = (jnp.arange(n) / n + jax.random.uniform(key)) % 1.0
-        return jnp.minimum(jnp.searchsorted(quantiles, lattice), self.timesteps - 1)
+        return jnp.minimum(jnp.searchsorted(quantiles, lattice(key, n)), self.timesteps - 1)
 
     def walk(self, steps: int) -> np.ndarray:
         """Indices of at most `steps` of the T steps, from last to first.
@@ -322,14 +322,21 @@ class DDPM(Family):
     """Denoising diffusion: a chain of small steps from noise to data, learnt by telling noise."""
 
     name: ClassVar[str] = "ddpm"
-    loss_draws: ClassVar[int] = 8
-    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "dropout", "fourier_count")
+    zero_allowed: ClassVar[tuple[str, ...]] = (
+        "reference",
+        "weight_decay",
+        "dropout",
+        "fourier_count",
+    )
 
-    steps: int = 6_000
+    steps: int = 2_000
     """Gradient steps at the standard budget."""
     batch_size: int = 256
-    """Points a step; each gets its own t, and a noise with either sign."""
-    learning_rate: float = 5e-3
+    """Points a step; each gets its own noise and t."""
+    reference: int = 2048
+    """Points that a noisy one may have come from: a step fits the mean of ε, given x_t, over them.
+    0 for the ε that was added, as in the textbooks."""
+    learning_rate: float = 1e-2
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
@@ -357,6 +364,11 @@ class DDPM(Family):
     sample_steps: int = 100
     """How many of the T steps DDIM and the chain visit."""
 
+    @property
+    def drawn(self) -> int:
+        """Points that a step is given: its targets are means over `reference` of them."""
+        return max(self.batch_size, self.reference)
+
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> DDPMState:
         """A fresh predictor."""
         network = NetworkPredictor(key, data.shape[1], self)
@@ -367,7 +379,10 @@ class DDPM(Family):
     ) -> tuple[DDPMState, Info]:
         """One Adam step on the loss of the predicted noise."""
         key, drop_key = jax.random.split(key)
-        loss, gradient = jax.value_and_grad(self._noise_loss)(state.network, key, batch, drop_key)
+        x0, points = batch[: self.batch_size], batch if self.reference else None
+        loss, gradient = jax.value_and_grad(self._noise_loss)(
+            state.network, key, x0, points, drop_key
+        )
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
         averaged = average(state.averaged, network, self.ema * self.steps)
         return DDPMState(network, averaged, optimiser), {"loss": loss}
@@ -386,14 +401,15 @@ class DDPM(Family):
         self,
         network: NoisePredictor,
         key: Key[Scalar, ""],
-        batch: Float[Array, "b d"],
+        x0: Float[Array, "b d"],
+        points: Float[Array, "n d"] | None = None,
         drop_key: Key[Scalar, ""] | None = None,
     ) -> Scalar:
         """E ‖ε − ε̂(x_t, t)‖² / d, over cos² τ_t unless the weighting is simple.
 
-        Each point is seen twice, with a noise and with its negative. At small noise the network
-        hardly tells the two apart, so the randomness of the gradient, most of which comes from
-        there, cancels.
+        With `points`, the mean of ε, given x_t, if x₀ is one of them, stands for ε: see
+        `posterior_mean`. The loss is then less by the variance of what it is the mean of, and its
+        gradient the same but for chance.
         """
         step_key, noise_key = jax.random.split(key)
         schedule = Schedule(self.timesteps, self.offset)
@@ -402,18 +418,20 @@ class DDPM(Family):
             "bound": schedule.probabilities,
             "simple": np.full(self.timesteps, 1 / self.timesteps),
         }[self.weighting]
-        indices = schedule.draw(step_key, len(batch), probabilities)
+        indices = schedule.draw(step_key, len(x0), probabilities)
         angle = jnp.asarray(schedule.angles, jnp.float32)[indices]
-        noise = jax.random.normal(noise_key, batch.shape)
-        batch, angle = jnp.concatenate([batch, batch]), jnp.concatenate([angle, angle])
-        noise = jnp.concatenate([noise, -noise])
-        x = jnp.cos(angle)[:, None] * batch + jnp.sin(angle)[:, None] * noise
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        noise = jax.random.normal(noise_key, x0.shape)
+        x = cos[:, None] * x0 + sin[:, None] * noise
+        if points is not None:
+            x0 = jax.vmap(posterior_mean, (0, 0, 0, None))(x, cos, sin, points)
+            noise = (x - cos[:, None] * x0) / sin[:, None]
         if drop_key is None:
             predicted = jax.vmap(network)(x, angle)
         else:
             drop = jax.vmap(lambda k: Dropout(self.dropout, k))(jax.random.split(drop_key, len(x)))
             predicted = jax.vmap(network)(x, angle, drop)
-        weight = jnp.ones_like(angle) if self.weighting == "simple" else 1 / jnp.cos(angle) ** 2
+        weight = jnp.ones_like(angle) if self.weighting == "simple" else 1 / cos**2
         return jnp.mean(weight[:, None] * (noise - predicted) ** 2)
 
     def _optimiser(self) -> Optimiser:

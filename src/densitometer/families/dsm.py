@@ -37,6 +37,7 @@ import optax
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer import odes
+from densitometer.denoising import lattice, posterior_mean
 from densitometer.families.base import Family, Info
 from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardiser
 from densitometer.nets import Dropout, FeatureMLP, log_normal
@@ -211,14 +212,21 @@ class DSM(Family):
     """Denoising score matching: a denoiser at every noise level, which is a score and a sampler."""
 
     name: ClassVar[str] = "dsm"
-    loss_draws: ClassVar[int] = 8
-    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "dropout", "fourier_count")
+    zero_allowed: ClassVar[tuple[str, ...]] = (
+        "reference",
+        "weight_decay",
+        "dropout",
+        "fourier_count",
+    )
 
-    steps: int = 6_000
+    steps: int = 2_000
     """Gradient steps at the standard budget."""
     batch_size: int = 256
-    """Points a step; each gets its own noise level, and a noise with either sign."""
-    learning_rate: float = 5e-3
+    """Points a step; each gets its own noise and noise level."""
+    reference: int = 2048
+    """Points that a noisy one may have come from: a step fits their mean, given x. 0 for the x₀
+    that was blurred, as in the textbooks."""
+    learning_rate: float = 1e-2
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
@@ -243,6 +251,11 @@ class DSM(Family):
     sampler: Literal["ode", "langevin"] = "ode"
     """Deterministic probability-flow ODE, or annealed Langevin dynamics."""
 
+    @property
+    def drawn(self) -> int:
+        """Points that a step is given: its targets are means over `reference` of them."""
+        return max(self.batch_size, self.reference)
+
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> DSMState:
         """A fresh denoiser."""
         network = NetworkDenoiser(key, data.shape[1], self)
@@ -253,9 +266,11 @@ class DSM(Family):
     ) -> tuple[DSMState, Info]:
         """One Adam step on the denoising loss."""
         key, drop_key = jax.random.split(key)
-        drop_keys = jax.random.split(drop_key, 2 * len(batch))
-        drop = jax.vmap(lambda k: Dropout(self.dropout, k))(drop_keys)
-        loss, gradient = jax.value_and_grad(self._denoising_loss)(state.network, key, batch, drop)
+        x0, points = batch[: self.batch_size], batch if self.reference else None
+        drop = jax.vmap(lambda k: Dropout(self.dropout, k))(jax.random.split(drop_key, len(x0)))
+        loss, gradient = jax.value_and_grad(self._denoising_loss)(
+            state.network, key, x0, points, drop
+        )
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
         averaged = average(state.averaged, network, self.ema * self.steps)
         return DSMState(network, averaged, optimiser), {"loss": loss}
@@ -281,39 +296,36 @@ class DSM(Family):
         self,
         network: Denoiser,
         key: Key[Scalar, ""],
-        batch: Float[Array, "b d"],
+        x0: Float[Array, "b d"],
+        points: Float[Array, "n d"] | None = None,
         drop: Dropout | None = None,
     ) -> Scalar:
         """E ‖F(u, τ) − (x₀ sin τ − n cos τ)‖² / d over the noise levels.
 
-        Each point is seen twice, with a noise n and with −n. At small noise the network hardly
-        tells the two apart, so the randomness of the gradient, most of which comes from there,
-        cancels.
+        With `points`, the mean of x₀ over them, given u, stands for x₀: see `posterior_mean`. The
+        loss is then less by the variance of what it is the mean of, and its gradient the same but
+        for chance.
         """
         level_key, noise_key = jax.random.split(key)
-        log_sigma = self._noise_levels(level_key, len(batch))
-        noise = jax.random.normal(noise_key, batch.shape)
-        batch, log_sigma = jnp.concatenate([batch, batch]), jnp.concatenate([log_sigma, log_sigma])
-        noise = jnp.concatenate([noise, -noise])
-        tau = jnp.arctan(jnp.exp(log_sigma))[:, None]
-        u = jnp.cos(tau) * batch + jnp.sin(tau) * noise
-        target = jnp.sin(tau) * batch - jnp.cos(tau) * noise
+        log_sigma = self._noise_levels(level_key, len(x0))
+        tau = jnp.arctan(jnp.exp(log_sigma))
+        cos, sin = jnp.cos(tau), jnp.sin(tau)
+        u = cos[:, None] * x0 + sin[:, None] * jax.random.normal(noise_key, x0.shape)
+        if points is not None:
+            x0 = jax.vmap(posterior_mean, (0, 0, 0, None))(u, cos, sin, points)
+        target = (x0 - cos[:, None] * u) / sin[:, None]
         output = jax.vmap(network, in_axes=(0, 0, None if drop is None else 0))(u, log_sigma, drop)
         return jnp.mean((output - target) ** 2)
 
     def _noise_levels(self, key: Key[Scalar, ""], n: int) -> Float[Array, " n"]:
-        """log σ with density ∝ √(sin τ cos τ).
-
-        A lattice of n quantiles with a random offset, for a steadier gradient.
-        """
+        """log σ with density ∝ √(sin τ cos τ), a lattice of n quantiles."""
         if self.sigma is not None:
             return jnp.full(n, math.log(self.sigma))
         levels = np.linspace(math.log(self.sigma_min), math.log(self.sigma_max), 1001)
         density = np.cosh(levels) ** -0.5  # sin τ cos τ = 1 / (2 cosh log σ)
         quantiles = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
-        lattice = (jnp.arange(n) / n + jax.random.uniform(key)) % 1.0
         table = jnp.asarray(quantiles / quantiles[-1], jnp.float32)
-        return jnp.interp(lattice, table, jnp.asarray(levels, jnp.float32))
+        return jnp.interp(lattice(key, n), table, jnp.asarray(levels, jnp.float32))
 
     def _optimiser(self) -> Optimiser:
         return adam(self.learning_rate, self.steps, weight_decay=self.weight_decay)

@@ -186,7 +186,7 @@ def mass(
     """
     density = np.exp(log_density.astype(np.float64))
     subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
-    around = grid.around(12)
+    around = grid.around(16)
     beyond = np.exp(np.asarray(log_q(np.concatenate([g.points for g in around])), np.float64))
     tails = sum(g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True))
     return Estimate(

@@ -23,10 +23,10 @@ FONT = "Libertinus Serif"
 PAPERS = {
     "ebm": ("lecun2006", "ma2018", "tieleman2008"),
     "sm": ("hyvarinen2005", "song2019sliced"),
-    "dsm": ("vincent2011", "song2019", "karras2022"),
+    "dsm": ("vincent2011", "song2019", "karras2022", "xu2023"),
     "vae": ("kingma2014", "burda2016"),
-    "ddpm": ("sohldickstein2015", "ho2020", "song2021"),
-    "cnf": ("chen2018", "lipman2023"),
+    "ddpm": ("sohldickstein2015", "ho2020", "song2021", "xu2023"),
+    "cnf": ("chen2018", "lipman2023", "xu2023"),
     "gan": ("goodfellow2014", "jolicoeur2019", "huang2024"),
 }
 """By family, what stands in ``references.bib`` of its sources."""
