@@ -42,10 +42,11 @@ def test_own_and_common_curves_are_of_the_holdout_set(data):
     row = fit.curves["step"].tolist().index(fit.selected_step)
     assert fit.curves["holdout_loss"][row] == pytest.approx(expected, rel=1e-5)
     # The common curve: a KDE of samples, at points that are moved by its kernel, forth and back.
-    ordered = jax.random.permutation(key_for(0, "order"), jnp.asarray(train))
     standardiser = fit.model.standardiser
-    h = float(training._common_bandwidth(standardiser.forward(ordered)))
-    noise = h * np.asarray(jax.random.normal(key_for(0, "blur"), z.shape))
+    order_key, blur_key = jax.random.split(key_for(0, "data"))
+    ordered = jax.random.permutation(order_key, standardiser.forward(jnp.asarray(train)))
+    h = float(training._common_bandwidth(ordered))
+    noise = h * np.asarray(jax.random.normal(blur_key, z.shape))
     key = jax.random.fold_in(key_for(0, "fit"), 0)
     samples = np.asarray(standardiser.forward(fit.model.sample(key, training.CURVE_SAMPLES)))
     apart = np.concatenate([z + noise, z - noise])[:, None] - samples[None]

@@ -31,7 +31,8 @@ def posterior_mean(
     squares = jnp.sum(points**2, axis=1, keepdims=True)
     # −‖z − a xⱼ‖² / 2b² but for what is the same for all j, as one product.
     query = jnp.append(a * z, -0.5 * a**2) / b**2
-    logits = query @ jnp.concatenate([points, squares], axis=1).T
+    # In full precision: an accelerator's halves would spoil what is divided by b².
+    logits = jnp.matmul(query, jnp.concatenate([points, squares], axis=1).T, precision="highest")
     weights = jnp.exp(logits - jnp.max(logits))
     sums = weights @ jnp.concatenate([points, ones], axis=1)
     return sums[:-1] / sums[-1]

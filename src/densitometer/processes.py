@@ -17,6 +17,12 @@ from densitometer.files import cache_folder
 PLATFORMS = {"gpu": "cuda,cpu"}
 """What JAX calls a device. Its own choice of products in half precision would spoil densities."""
 
+FLAGS = ["--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
+"""For XLA: one thread a process."""
+
+SAME_KERNELS = "--xla_gpu_autotune_level=0"
+"""For XLA on an accelerator: no trial runs decide how a product is computed, so it is always so."""
+
 KEEP_FREED = {-1: 256 << 20, -3: 32 << 20}
 """glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD (at most this), in bytes."""
 
@@ -40,24 +46,29 @@ def settle(device: str = "cpu") -> None:
     The environment may choose what JAX computes on where we ask for nothing but the CPU.
     """
     warnings.filterwarnings("ignore", message=".*persistent compilation cache")
-    one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    flags = os.environ.get("XLA_FLAGS", "").removesuffix(one_thread)
-    os.environ["XLA_FLAGS"] = f"{flags} {one_thread}".strip()
+    flags = [f for f in os.environ.get("XLA_FLAGS", "").split() if f not in (*FLAGS, SAME_KERNELS)]
+    flags += FLAGS
+    if device in PLATFORMS:
+        flags.append(SAME_KERNELS)
+        os.environ |= {
+            "JAX_PLATFORMS": PLATFORMS[device],
+            "JAX_DEFAULT_MATMUL_PRECISION": "float32",
+        }
+        # One thread, our choice for the CPU (below), would compile hundreds of kernels in turn.
+        os.environ.pop("PJRT_NPROC", None)
+    else:
+        # Else the order of sums depends on how many cores a process may use.
+        os.environ.setdefault("PJRT_NPROC", "1")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     for name, value in {
         "JAX_PLATFORMS": "cpu",
-        "PJRT_NPROC": "1",  # else the order of sums depends on how many cores a process may use
         "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(name, value)
-    if device in PLATFORMS:
-        os.environ |= {
-            "JAX_PLATFORMS": PLATFORMS[device],
-            "JAX_DEFAULT_MATMUL_PRECISION": "float32",
-        }
     _keep_freed_memory()
 
 

@@ -14,14 +14,14 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, Scalar
+from jaxtyping import Array, Bool, Float, Int, Key, Scalar
 
 from densitometer.checkpoint import decode_halfway, encode_halfway
 from densitometer.errors import UsageError
@@ -164,21 +164,10 @@ def fit_seeds(
         raise UsageError(
             "train has no spread along some axis; give points of a law with a density."
         )
-    standardisers = [Standardiser.from_data(jnp.asarray(p)) for p in points]
-    # Whoever sorted them: a batch may be neighbours.
-    shuffled = [
-        jax.random.permutation(key_for(seed, "order"), jnp.asarray(p))
-        for seed, p in zip(seeds, points, strict=True)
-    ]
-    data = _stack(s.forward(p) for s, p in zip(standardisers, shuffled, strict=True))
-    kept = _stack(s.forward(jnp.asarray(p)) for s, p in zip(standardisers, kept_out, strict=True))
-    bandwidths = _stack(_common_bandwidth(d) for d in data)
-    blurred = _stack(
-        _blur(key_for(seed, "blur"), k, h)
-        for seed, k, h in zip(seeds, kept, bandwidths, strict=True)
-    )
-    keys = jnp.stack([key_for(seed, "fit") for seed in seeds])
-    first = jnp.stack([jax.random.fold_in(key, 0) for key in keys])
+    prepared = _each(_prepare, (0, 0, 0), _keys(seeds, "data"), points, kept_out)
+    standardisers, data, kept, blurred, bandwidths = prepared
+    keys = _keys(seeds, "fit")
+    first = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
 
     states = _each(_init, (None, 0, 0), family, first, data)
     chunk = family.steps // EVALUATIONS
@@ -214,7 +203,9 @@ def fit_seeds(
         seconds["evaluate"] += (time.perf_counter() - stepped) / len(seeds)
         if progress is not None:
             progress(start + chunk, family.steps, float(np.mean(row["holdout_loss"])))
-        diverged[(diverged == 0) & ~_finite(states, row)] = start + chunk
+        sound = np.isfinite([*row.values()]).all(axis=0)
+        sound &= np.asarray(_each(_finite, (0,), eqx.filter(states, eqx.is_inexact_array)))
+        diverged[(diverged == 0) & ~sound] = start + chunk
         better = (diverged == 0) & (row[family.select_by] < best_value)
         best = _chosen(better, states, best)
         best_value[better], selected[better] = row[family.select_by][better], start + chunk
@@ -226,9 +217,9 @@ def fit_seeds(
             keep(encode_halfway(halfway, about | {"looks": len(rows), "curves": list(row)}))
             last_kept = time.monotonic()
     fits = []
-    best = jax.tree.map(np.asarray, best)
-    for i, standardiser in enumerate(standardisers):
-        state = jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), best)
+    chosen = jax.tree.map(np.asarray, (best, standardisers))
+    for i in range(len(seeds)):
+        state, standardiser = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
         looks = diverged[i] // chunk or len(rows)
         curves = {name: np.array([row[name][i] for row in rows[:looks]]) for name in rows[0]}
         fits.append(
@@ -272,10 +263,6 @@ def _stacked(sets: Sequence[Any], name: str) -> np.ndarray:
     return np.stack(checked)
 
 
-def _stack(arrays: Iterable[Array]) -> Array:
-    return jnp.asarray(np.stack([np.asarray(array) for array in arrays]))
-
-
 def _chosen(better: np.ndarray, new: Any, old: Any) -> Any:
     """For each seed the new state where it is better, else the old."""
     if better.all():
@@ -310,6 +297,25 @@ def at_budget(family: Family, budget: str) -> Family:
         raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(BUDGETS)}.")
     chunk = max(1, round(family.steps * BUDGETS[budget] / EVALUATIONS))
     return dataclasses.replace(family, steps=chunk * EVALUATIONS)
+
+
+def _keys(seeds: Sequence[int], purpose: str) -> Key[Array, " s"]:
+    return jnp.stack([key_for(seed, purpose) for seed in seeds])
+
+
+def _prepare(
+    key: Key[Scalar, ""], points: Float[Array, "n d"], kept_out: Float[Array, "m d"]
+) -> tuple[
+    Standardiser, Float[Array, "n d"], Float[Array, "m d"], Float[Array, "b d"], Float[Array, ""]
+]:
+    """Coordinates; in them the training set, the hold-out, and what the common curve needs."""
+    order_key, blur_key = jax.random.split(key)
+    standardiser = Standardiser.from_data(points)
+    # Whoever sorted them: a batch may be neighbours.
+    data = jax.random.permutation(order_key, standardiser.forward(points))
+    kept = standardiser.forward(kept_out)
+    bandwidth = _common_bandwidth(data)
+    return standardiser, data, kept, _blur(blur_key, kept, bandwidth), bandwidth
 
 
 @eqx.filter_jit
@@ -375,7 +381,6 @@ def _kde_log_likelihood(
     return jnp.mean(bumps) - jnp.log(n) - 0.5 * dim * jnp.log(2 * math.pi * bandwidth**2)
 
 
-@jax.jit
 def _common_bandwidth(data: Float[Array, "n d"]) -> Scalar:
     """The bandwidth of the common curve: the best for one half of the training set under the other.
 
@@ -399,8 +404,6 @@ def _blur(key: Key[Scalar, ""], points: Float[Array, "m d"], h: Scalar) -> Float
     return jnp.concatenate([points + noise, points - noise])
 
 
-def _finite(states: Any, row: Mapping[str, np.ndarray]) -> np.ndarray:
-    """For each seed whether its numbers are finite, all parameters and losses."""
-    arrays = [*jax.tree.leaves(eqx.filter(states, eqx.is_inexact_array)), *row.values()]
-    flat = [np.isfinite(np.asarray(a)).reshape(len(a), -1) for a in arrays]
-    return np.all(np.concatenate(flat, axis=1), axis=1, keepdims=True)[:, 0]
+def _finite(state: Any) -> Bool[Array, ""]:
+    """Whether all numbers of a state are finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state)]))
