@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from densitometer.estimates import Estimate
-from densitometer.report import digits, gallery, style
+from densitometer.report import digits, figures, gallery, style
 from densitometer.report.results import Results
 from densitometer.targets import TARGETS
 from densitometer.targets.base import Target
@@ -259,6 +259,9 @@ def test_laws_of_other_dimensions(folder, tmp_path, monkeypatch, law, note):
     expected = np.array([1.0, 0.5 if d == 3 else 0.0])
     seen = target["lower"] + point * np.subtract(target["upper"], target["lower"])
     np.testing.assert_allclose(seen, expected, atol=1e-3)
+    drawn = figures.samples(Results.read(study), targets=["spiral"], families=["dsm"]).axes
+    [points] = {tuple(xy) for ax in drawn for line in ax.get_lines() for xy in line.get_xydata()}
+    np.testing.assert_allclose(points, expected)
 
 
 # ---- In a browser

@@ -95,7 +95,7 @@ def _in_panel(
     points: Float[np.ndarray, "n d"], results: Results, target: str
 ) -> Float[np.ndarray, "n 2"]:
     """Whole units of a panel that shows the target's box, y down; what is far out stays near."""
-    lower, upper = results.picture_box(target)[:, :2]
+    lower, upper = results.picture_box(target)
     unit = (points[:, :2] - lower) / (upper - lower)
     unit[:, 1] = 1 - unit[:, 1]
     return np.clip(np.nan_to_num(PANEL * unit, nan=-99.0), -99, PANEL + 99).round()

@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 
 from densitometer.report import digits, style
 from densitometer.report import faults as found_faults
-from densitometer.report.results import CellFiles, Results
+from densitometer.report.results import CellFiles, Results, plane
 
 MM = 1 / 25.4
 """Inches in a millimetre."""
@@ -414,8 +414,8 @@ def _ticks(ax: Axes) -> None:
     ax.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}")
 
 
-def _scatter(ax: Axes, points: Float[np.ndarray, "n 2"], colour: str, size: float) -> None:
-    ax.plot(*points[:, :2].T, "o", ms=size, mew=0, color=colour, zorder=1)
+def _scatter(ax: Axes, points: Float[np.ndarray, "n d"], colour: str, size: float) -> None:
+    ax.plot(*plane(points).T, "o", ms=size, mew=0, color=colour, zorder=1)
     ax.set_rasterization_zorder(1.5)  # all of a panel's points in one picture
 
 

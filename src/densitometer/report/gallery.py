@@ -21,7 +21,7 @@ from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.report import digits, findings, style
 from densitometer.report.figures import HEADROOM, LOG_DENSITY_RANGE
-from densitometer.report.results import CellFiles, Results
+from densitometer.report.results import CellFiles, Results, plane
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
@@ -178,7 +178,7 @@ def _target(results: Results, name: str) -> dict[str, Any]:
     from densitometer import targets
 
     law = targets.get(name)
-    lower, upper = _window(results, name)
+    lower, upper = results.picture_box(name)
     told = {
         "name": name,
         "summary": TARGETS.summary(name) if name in TARGETS else "",
@@ -212,7 +212,7 @@ def _cell(results: Results, files: CellFiles, *, first: bool) -> dict[str, Any]:
         if "sampler" in files.fit["hyperparameters"]:
             told["sampler"] = str(files.fit["hyperparameters"]["sampler"])
     share = (1.0 if first else LEAN) / max(len(results.plan.cells()) // len(results.seeds), 1)
-    box = _window(results, target)
+    box = results.picture_box(target)
     if files.samples is not None:
         told["samples"] = _samples(files.samples, box, MOST_SAMPLES * share)
     if files.log_density is not None and files.log_density.ndim == 2:
@@ -261,12 +261,12 @@ def _spread(results: Results, target: str, family: str) -> dict[str, str]:
 
 def _samples(points: Float[np.ndarray, "n d"], box: np.ndarray, most: float) -> dict[str, Any]:
     """As many points as there is room for, and how many lie outside the window."""
-    plane = _plane(points)
+    seen = plane(points)
     with np.errstate(invalid="ignore"):
-        inside = ((plane >= box[0]) & (plane <= box[1])).all(axis=1)
-    shown = plane[: _fitting(most, 2 * 2)]
+        inside = ((seen >= box[0]) & (seen <= box[1])).all(axis=1)
+    shown = seen[: _fitting(most, 2 * 2)]
     return {
-        "n": len(plane),
+        "n": len(seen),
         "shown": len(shown),
         "outside": int((~inside).sum()),
         "points": _quantised(shown, *box),
@@ -279,8 +279,8 @@ def _path(path: Float[np.ndarray, "frames n d"], box: np.ndarray, most: float) -
     n = min(n, _fitting(most, frames * 2 * 2))
     if n < 30:
         return {}
-    plane = _plane(path[:, :n])
-    finite = plane[np.isfinite(plane).all(axis=-1)]
+    seen = plane(path[:, :n])
+    finite = seen[np.isfinite(seen).all(axis=-1)]
     middle, half = box.mean(axis=0), (box[1] - box[0]) / 2
     # A window that holds nearly all noise, but no point that a diverged model threw far away.
     reach = np.quantile(np.abs(finite - middle) / half, 0.999) if finite.size else 1.0
@@ -291,7 +291,7 @@ def _path(path: Float[np.ndarray, "frames n d"], box: np.ndarray, most: float) -
         "n": n,
         "lower": lower.tolist(),
         "upper": upper.tolist(),
-        "points": _quantised(plane, lower, upper),
+        "points": _quantised(seen, lower, upper),
     }
 
 
@@ -356,7 +356,7 @@ def _steepness(results: Results, target: str) -> float:
     Nine tenths of the truth's, where its density is on the maps' scale, are smaller; of a law
     that is flat wherever it is not 0, what falls by that scale within an eighth of the window.
     """
-    box, log_p = _window(results, target), _truth(results, target)
+    box, log_p = results.picture_box(target), _truth(results, target)
     if log_p is not None:
         dx, dy = (box[1] - box[0]) / log_p.shape[::-1]
         with np.errstate(invalid="ignore"):
@@ -396,19 +396,6 @@ def _text(estimate: Any) -> str:
     kind = estimate.provenance.split("(")[0]
     label = " (bound)" if kind in ("bound", "importance") else ""
     return digits.plus_minus(estimate.value, estimate.stderr) + label
-
-
-def _window(results: Results, target: str) -> Float[np.ndarray, "2 2"]:
-    """The lower and upper corners of all pictures of a target."""
-    box = results.picture_box(target)
-    return box[:, :2] if box.shape[1] > 1 else np.column_stack([box, (-1.0, 1.0)])
-
-
-def _plane(points: np.ndarray) -> np.ndarray:
-    """The first two coordinates; 0 for a second one that is not there."""
-    if points.shape[-1] == 1:
-        return np.concatenate([points, np.zeros_like(points)], axis=-1)
-    return points[..., :2]
 
 
 def _quantised(points: Float[np.ndarray, "*n 2"], lower: np.ndarray, upper: np.ndarray) -> str:

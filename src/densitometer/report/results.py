@@ -302,13 +302,24 @@ class Results:
 
         return np.array(targets.get(target).box)
 
-    def picture_box(self, target: str) -> Float[np.ndarray, "2 d"]:
-        """The box and a margin: the window of `CellFiles.log_density` and of all pictures."""
+    def picture_box(self, target: str) -> Float[np.ndarray, "2 2"]:
+        """The box and a margin: the window of `CellFiles.log_density` and of all pictures.
+
+        Of a law in other dimensions it is the window of what `plane` gives.
+        """
         from densitometer.metrics.density import MARGIN
 
         lower, upper = self.box(target)
         margin = MARGIN * (upper - lower)
-        return np.stack([lower - margin, upper + margin])
+        box = np.stack([lower - margin, upper + margin])
+        return box[:, :2] if box.shape[1] > 1 else np.column_stack([box, (-1.0, 1.0)])
+
+
+def plane(points: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n 2"]:
+    """What pictures show of points: the first two coordinates; 0 for a second that is not there."""
+    if points.shape[-1] == 1:
+        return np.concatenate([points, np.zeros_like(points)], axis=-1)
+    return points[..., :2]
 
 
 def difference(a: Measure, b: Measure) -> Difference:
