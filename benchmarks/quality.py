@@ -84,7 +84,7 @@ def page(wide: Results, studies: list[Results]) -> str:
         f"{len(plan.seeds)} seeds, from the smallest to the largest in brackets; a seed changes "
         f"the data ({train} training points, {holdout} hold-out, {test} test), the initialisation "
         "and the sampling. Hyper-parameters were chosen on other data.",
-        f"{cpu()}, {len(cores())} cores, Python {platform.python_version()}, {versions}.",
+        f"{cpu()}, {len(cores())} cores, {versions}.",
         "## KL(p‖q), nats",
         "0 is perfect. A ✓ marks a median that reaches its goal, which stands behind it if it does "
         "not. The line to cross everywhere is `kde`, a cross-validated kernel density estimate.",
