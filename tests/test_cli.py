@@ -275,8 +275,13 @@ def test_a_signal_stops_the_study_with_a_sentence(number, times):
     """
     arguments = [sys.executable, "-c", program]
     pipe = subprocess.PIPE
+
+    def heed() -> None:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)  # whoever runs these tests may ignore some
+
     with subprocess.Popen(
-        arguments, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        arguments, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heed
     ) as study:
         assert study.stdout is not None
         assert study.stderr is not None
