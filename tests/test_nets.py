@@ -21,10 +21,10 @@ def float32(x: np.ndarray) -> np.ndarray:
 def test_the_sine_is_a_sine_and_so_are_its_derivatives():
     t = float32(TURNS)
     seen = jnp.asarray(t, jnp.float32)
-    slope = jax.grad(nets.sine)
+    slope = jax.grad(nets._sine)
     first, second = jax.vmap(slope)(seen), jax.vmap(jax.grad(slope))(seen)
     rounding = float(2 * math.pi * np.finfo(np.float32).eps)
-    assert np.asarray(nets.sine(seen)) == pytest.approx(np.sin(2 * np.pi * t), abs=rounding)
+    assert np.asarray(nets._sine(seen)) == pytest.approx(np.sin(2 * np.pi * t), abs=rounding)
     by = 2 * math.pi
     # a quarter of a turn is added to t, which rounds it
     assert np.asarray(first) / by == pytest.approx(np.cos(by * t), abs=20 * rounding)

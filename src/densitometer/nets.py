@@ -144,32 +144,32 @@ def fourier_features(
     if count == 0:
         return x
     turns = scale * (x @ _projections(x.shape[0], count, seed))
-    return jnp.concatenate([x, sine(jnp.concatenate([turns + 0.25, turns]))])
+    return jnp.concatenate([x, _sine(jnp.concatenate([turns + 0.25, turns]))])
 
 
 def time_features(t: Float[Array, ""]) -> Float[Array, " f"]:
     """t, which should be of order one, then its cos and sin at the angular TIME_FREQUENCIES."""
     turns = t * jnp.asarray(TIME_FREQUENCIES, t.dtype) / (2 * math.pi)
-    return jnp.concatenate([t[None], sine(jnp.concatenate([turns + 0.25, turns]))])
+    return jnp.concatenate([t[None], _sine(jnp.concatenate([turns + 0.25, turns]))])
 
 
-SINE = np.polynomial.Chebyshev.interpolate(
+_SINE = np.polynomial.Chebyshev.interpolate(
     lambda u: np.sin(2 * np.pi * np.sqrt(u)) / np.sqrt(u), 6, domain=[0, 0.25]
 ).convert(kind=np.polynomial.Polynomial)
 """sin(2πt) / t as a polynomial of t², within 4e-9 on |t| ≤ 1/2."""
 
 
 @jax.custom_jvp
-def sine(turns: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def _sine(turns: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """sin(2πt), within 1e-6: a tenth of the time of `jnp.sin`, which is taken number by number."""
     t = turns - jnp.round(turns)
-    return t * jnp.polyval(jnp.asarray(SINE.coef[::-1], t.dtype), t**2)
+    return t * jnp.polyval(jnp.asarray(_SINE.coef[::-1], t.dtype), t**2)
 
 
-@sine.defjvp
+@_sine.defjvp
 def _slope_of_sine(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (turns,), (change,) = primals, tangents
-    return sine(turns), 2 * math.pi * sine(turns + 0.25) * change
+    return _sine(turns), 2 * math.pi * _sine(turns + 0.25) * change
 
 
 def log_normal(z: Float[Array, " d"]) -> Float[Array, ""]:
