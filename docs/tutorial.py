@@ -66,17 +66,17 @@ show(right, "log-density", log_density=log_density(target))
 # ## A family
 #
 # A family is a way to learn, and nothing but its hyper-parameters. This one carries noise to data
-# along a velocity field, learnt by flow matching. We take a third of its usual steps.
+# along a velocity field, learnt by flow matching.
 
 # %%
-family = dm.families.get("cnf", steps=3000)
+family = dm.families.get("cnf")
 for name, value in family.hyperparameters().items():
     print(f"{name:<18}{value}")
 
 # %% [markdown]
 # ## Training
 #
-# `fit` standardises the points, runs the compiled loop, looks at the hold-out set 25 times on the
+# `fit` standardises the points, runs the compiled loop, looks at the hold-out set 20 times on the
 # way, and keeps the state that was best there.
 
 # %%
