@@ -264,7 +264,9 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_study_with_a_sentence(number, times):
     program = f"""if True:
-        import functools, sys
+        import functools, signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may ignore them
         sys.path.insert(0, {str(STUDY)!r})
         import fake_cells
         from densitometer import cli
@@ -275,13 +277,8 @@ def test_a_signal_stops_the_study_with_a_sentence(number, times):
     """
     arguments = [sys.executable, "-c", program]
     pipe = subprocess.PIPE
-
-    def heed() -> None:
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_DFL)  # whoever runs these tests may ignore some
-
     with subprocess.Popen(
-        arguments, stdout=pipe, stderr=pipe, text=True, start_new_session=True, preexec_fn=heed
+        arguments, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as study:
         assert study.stdout is not None
         assert study.stderr is not None
