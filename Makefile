@@ -33,7 +33,7 @@ benchmark: $(VENV)/.report ## measure all families with many seeds (an hour) and
 benchmark-speed: $(VENV)/.report ## measure time and memory (half an hour) and write docs/performance.md
 	@$(BIN)/python benchmarks/speed.py
 
-benchmark-reliability: $(VENV)/.dev ## kill and mangle studies (an hour) and write docs/reliability.md
+benchmark-reliability: $(VENV)/.dev ## kill and mangle studies (an hour and a half) and write docs/reliability.md
 	@$(BIN)/python benchmarks/reliability.py
 
 floors: $(VENV)/.report ## measure what true samples score (two hours) and keep it in the package
