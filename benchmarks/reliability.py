@@ -76,8 +76,10 @@ def kills() -> list[str]:
                     victims[victim] += kill(process, victim)
                 again = process.wait() != 0
                 resumed += len(list(out.rglob("checkpoint.safetensors")))
-            wrong += contents(out) != whole
-            print(f"{victims.total()} kills, {studies} studies, {wrong} wrong", flush=True)
+            wrong += bool(strange := differing(whole, contents(out)))
+            print(
+                f"{victims.total()} kills, {studies} studies, {wrong} wrong", *strange, flush=True
+            )
     return [
         "| | |",
         "|---|---|",
@@ -111,6 +113,11 @@ def contents(out: Path) -> dict[str, bytes]:
     """Every file of a study that is a function of its plan."""
     files = [path for path in out.rglob("*") if path.is_file() and path.name not in {".lock", *OWN}]
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
+    """The files that are not the same in both."""
+    return sorted(name for name in one | other if one.get(name) != other.get(name))
 
 
 def one_study(plan: Path, out: Path, *, dask: bool = False) -> None:
@@ -153,8 +160,7 @@ def cluster() -> list[str]:
                 walls[which].append(time.perf_counter() - began)
                 busy[which].append(used() - before)
                 print(f"{which}: {walls[which][-1]:.1f} s, of processor {busy[which][-1]:.1f} s")
-                ours = contents(out)
-                different |= {f for f in whole | ours if whole.get(f) != ours.get(f)}
+                different |= set(differing(whole, contents(out)))
     print(*sorted(different), sep="\n", flush=True)
     titles = {"local": "local processes", "dask": "a Dask cluster of this machine"}
     more = {

@@ -29,6 +29,11 @@ def good(desk, seconds=0.0):
     return {"scorecard.json": json.dumps(rows).encode(), "samples.npy": os.urandom(1000)}
 
 
+def keeps_on(desk):
+    while True:
+        desk.keep(bytes(1 << 20))
+
+
 def raises(desk):
     if (desk.cell.family, desk.cell.seed) == ("dsm", 1):
         raise ValueError("this cell is ill")

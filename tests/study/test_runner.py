@@ -1,4 +1,5 @@
 import functools
+import multiprocessing
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import fake_cells
 import pytest
 from rich.console import Console
 
-from densitometer.study.executors import take
+from densitometer.study.executors import _serve, take
 from densitometer.study.plan import Cell
 from densitometer.study.runner import in_order, run
 from densitometer.study.store import opened
@@ -143,6 +144,25 @@ def test_killing_it_at_any_moment_changes_nothing(tmp_path):
     for name in ("plan.json", "results.csv"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("speaks", ["the worker", "the study"])
+def test_a_worker_whose_study_is_gone_ends_without_a_word(tmp_path, speaks):
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    worker = spawn.Process(target=_serve, args=(theirs, None, tmp_path / "log", "cpu"))
+    worker.start()
+    theirs.close()
+    if speaks == "the worker":
+        ours.send((Cell("spiral", "dsm", 0), None))
+        ours.send(fake_cells.keeps_on)
+        assert ours.poll(60)  # it is sending, and more than a pipe holds
+    else:
+        os.write(ours.fileno(), (1000).to_bytes(4) + b"half a message")
+    ours.close()
+    worker.join(10)
+    assert worker.exitcode == 0
+    assert (tmp_path / "log").read_text() == ""
 
 
 def test_a_worker_killed_from_outside_is_replaced(tmp_path):

@@ -186,6 +186,9 @@ function frameZooms(place) {
   return path.zooms;
 }
 
+// Whether a view is so wide that the target's own window is drawn in it.
+const framed = (zoom) => zoom > 1.02;
+
 function drawPath(canvas, place, time) {
   // The points at a moment, in between moments on the straight line from one to the next.
   const { path } = cellOf(place), paper = sheet(canvas, place);
@@ -202,7 +205,7 @@ function drawPath(canvas, place, time) {
   dots(paper, view, now, path, ownColour(place.row), 3);
   const { samples } = cellOf(place);
   if (time === last && samples) dots(paper, view, numbers(samples.points, Uint16Array), window_(place), ownColour(place.row), 2);
-  if (zoom > 1.02) {
+  if (framed(zoom)) {
     const { pen, width, height, scale } = paper;
     pen.strokeStyle = colour("faint");
     pen.lineWidth = scale;
@@ -458,7 +461,7 @@ function sampling(place) {
     return section("sampling", "Samples", picture(place, `Samples of ${place.row} over the truth; ${spoken(place)}`, (c) => drawSamples(c, place), [`${amount}${place.row === "truth" ? "" : " over the truth in grey"}${astray}.${why}`]));
   }
   const label = `${count(cell.path.n)} draws of ${place.row} on their way from noise to samples over the truth; ${spoken(place)}`;
-  const caption = `${row.time} ${count(cell.path.n)} draws over the truth in grey; at the end all that was judged, ${amount}${astray}. The dashed frame is the window that is left then.`;
+  const caption = `${row.time} ${count(cell.path.n)} draws over the truth in grey; at the end all that was judged, ${amount}${astray}.${frameZooms(place).some(framed) ? " The dashed frame is the window that is left then." : ""}`;
   return section("sampling", "Sampling", picture(place, label, (c) => drawPath(c, place, time), [make("b", { textContent: "Time: " }), caption], moved));
 }
 

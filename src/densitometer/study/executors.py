@@ -156,14 +156,13 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str
     if core is not None:
         os.sched_setaffinity(0, {core})
     settle(device)
-    while True:
-        try:
+    # Half a message, or nobody to answer: a study that was killed leaves no traceback in its log.
+    with contextlib.suppress(EOFError, OSError):
+        while True:
             cell, kept = pipe.recv()
-        except EOFError:
-            return
-        try:
-            work: Work = pipe.recv()  # imports JAX, now that everything is settled
-            event = Finished(cell, work(Desk(cell, kept, pipe.send)))
-        except Exception:
-            event = Failed(cell, traceback.format_exc())
-        pipe.send(event)
+            try:
+                work: Work = pipe.recv()  # imports JAX, now that everything is settled
+                event = Finished(cell, work(Desk(cell, kept, pipe.send)))
+            except Exception:
+                event = Failed(cell, traceback.format_exc())
+            pipe.send(event)
