@@ -160,7 +160,7 @@ def test_a_worker_whose_study_is_gone_ends_without_a_word(tmp_path, speaks):
     else:
         os.write(ours.fileno(), (1000).to_bytes(4) + b"half a message")
     ours.close()
-    worker.join(10)
+    worker.join(60)
     assert worker.exitcode == 0
     assert (tmp_path / "log").read_text() == ""
 
