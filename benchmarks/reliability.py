@@ -90,9 +90,9 @@ def kills() -> list[str]:
     ]
 
 
-def start(folder: Path, out: str) -> subprocess.Popen:
-    """A study in a process group of its own, without a report."""
-    words = [sys.executable, __file__, "--study", folder / "plan.toml", folder / out]
+def start(folder: Path, out: str, where: str = "--study") -> subprocess.Popen:
+    """A study in a process group of its own, without a report; with ``--dask`` on a cluster."""
+    words = [sys.executable, __file__, where, folder / "plan.toml", folder / out]
     return subprocess.Popen(list(map(str, words)), start_new_session=True)
 
 
@@ -153,14 +153,14 @@ def cluster() -> list[str]:
         for turn in range(PAIRS):
             # Now the one first, now the other: a machine that slows down wrongs neither.
             for which in sorted(how, reverse=turn % 2 == 0):
-                out, before = folder / f"{which}-{turn}", used()
+                out, before = f"{which}-{turn}", used()
                 began = time.perf_counter()
-                words = [sys.executable, __file__, how[which], folder / "plan.toml", out]
-                subprocess.run(list(map(str, words)), check=True)
+                assert start(folder, out, how[which]).wait() == 0
                 walls[which].append(time.perf_counter() - began)
                 busy[which].append(used() - before)
-                print(f"{which}: {walls[which][-1]:.1f} s, of processor {busy[which][-1]:.1f} s")
-                different |= set(differing(whole, contents(out)))
+                seconds = f"{walls[which][-1]:.1f} s, of processor {busy[which][-1]:.1f} s"
+                print(f"{which}: {seconds}", flush=True)
+                different |= set(differing(whole, contents(folder / out)))
     print(*sorted(different), sep="\n", flush=True)
     titles = {"local": "local processes", "dask": "a Dask cluster of this machine"}
     more = {
