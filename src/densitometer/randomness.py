@@ -7,9 +7,9 @@ differences between families are paired.
 import zlib
 
 import jax
-from jaxtyping import Key, Scalar
+from jaxtyping import Array, Key, Scalar, UInt32
 
 
-def key_for(seed: int, purpose: str) -> Key[Scalar, ""]:
+def key_for(seed: int | UInt32[Array, ""], purpose: str) -> Key[Scalar, ""]:
     """The key for one purpose ("train", "holdout", "test", …) of one seed."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()) & 0x7FFFFFFF)

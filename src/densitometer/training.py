@@ -269,8 +269,11 @@ def _chosen(better: np.ndarray, new: Any, old: Any) -> Any:
         return new
     if not better.any():
         return old
-    pick = lambda a, b: jnp.where(better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
-    return jax.tree.map(pick, new, old)
+    return _each(_either, (0, 0, 0), better, new, old)
+
+
+def _either(first: Bool[Array, ""], one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(first, a, b), one, other)
 
 
 @eqx.filter_jit
@@ -300,7 +303,9 @@ def at_budget(family: Family, budget: str) -> Family:
 
 
 def _keys(seeds: Sequence[int], purpose: str) -> Key[Array, " s"]:
-    return jnp.stack([key_for(seed, purpose) for seed in seeds])
+    return jax.vmap(lambda seed: key_for(seed, purpose))(
+        np.asarray(seeds, np.int64).astype(np.uint32)
+    )
 
 
 def _prepare(
