@@ -145,7 +145,8 @@ def check_folder(path: Path) -> Path:
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
+        # It has a name for a moment where the file system knows no files without one.
+        tempfile.TemporaryFile(dir=path, prefix=".", suffix=PARTIAL).close()
     return path
 
 

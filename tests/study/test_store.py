@@ -1,11 +1,12 @@
 import json
 import os
+import tempfile
 
 import fake_cells
 import pytest
 
 from densitometer.errors import UsageError
-from densitometer.files import write_file, write_folder
+from densitometer.files import check_folder, write_file, write_folder
 from densitometer.study.events import Desk
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import opened, read_plan
@@ -84,6 +85,17 @@ def test_a_study_killed_before_its_plan_was_written_can_start_again(tmp_path):
     with opened(tmp_path, fake_cells.plan()) as store:
         assert store.missing() == fake_cells.plan().cells()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_study_killed_while_it_tried_its_folder_can_start_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(tempfile, "_O_TMPFILE_WORKS", False)  # as on many network file systems
+        killed.setattr(os, "unlink", lambda *_, **__: None)
+        check_folder(tmp_path)
+    assert list(tmp_path.iterdir())
+    with opened(tmp_path, fake_cells.plan()):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "plan.json"]
 
 
 def damage(folder, how):
