@@ -13,6 +13,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,9 @@ steps = 600_000
 """
 """A smoke study, two of whose cells take long enough to leave checkpoints."""
 
+DIFFERENT = Path("out/benchmark/different")
+"""Where a killed study that differs is kept, beside the one that was left alone."""
+
 OWN = {"timing.json", "manifest.json"}
 """Files that tell when and where a cell ran, and so differ."""
 
@@ -76,7 +80,10 @@ def kills() -> list[str]:
                     victims[victim] += kill(process, victim)
                 again = process.wait() != 0
                 resumed += len(list(out.rglob("checkpoint.safetensors")))
-            wrong += bool(strange := differing(whole, contents(out)))
+            if strange := differing(whole, contents(out)):
+                wrong += 1
+                for one in (folder / "whole", out):
+                    shutil.copytree(one, DIFFERENT / one.name, dirs_exist_ok=True)
             print(
                 f"{victims.total()} kills, {studies} studies, {wrong} wrong", *strange, flush=True
             )

@@ -1,5 +1,6 @@
 """Every test runs under the strictest settings JAX has."""
 
+import gc
 import os
 import re
 from pathlib import Path
@@ -19,7 +20,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Test processes share their compiled programs, and so do later runs.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache/jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+# Looking for garbage among all that JAX traces is a twentieth of what the suite costs.
+gc.set_threshold(100_000, 50, 50)
 
 
 class _Together(LoadScopeScheduling):

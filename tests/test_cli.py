@@ -36,9 +36,9 @@ def _elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory):
-    """A fitted cell without a density, small enough to be fitted here."""
+    """A fitted cell without a density, small, with the programs of `study/test_cells.py`."""
     folder = tmp_path_factory.mktemp("fit") / "new" / "cell"
-    small = "--family.steps 40 --family.width 8 --family.batch_size 16"
+    small = "--family.steps 40 --family.width 8"
     command = f"fit gan --target gaussian_mixture --seed 3 {small} --out {folder}"
     assert cli.main(command.split()) == 0
     return folder

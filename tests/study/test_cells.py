@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,11 +62,7 @@ def test_the_score_is_told_row_by_row_of_the_grid():
 
 def test_on_an_accelerator_all_seeds_are_fitted_in_one_program(monkeypatch):
     """Here on the CPU: the plan decides, not the device. The rest is rounding, amplified."""
-    families = {"gan": {"steps": 2500, "width": 8}}
-    plans = [
-        Plan.make(families, ["gaussian_mixture"], (0, 1), "smoke", device)
-        for device in ("cpu", "gpu")
-    ]
+    plans = [replace(PLAN, seeds=(0, 1), device=device) for device in ("cpu", "gpu")]
     cells = [Cell("gaussian_mixture", "gan", seed) for seed in (0, 1)]
     together, calls = study_cells.fit_seeds, []
     monkeypatch.setattr(
