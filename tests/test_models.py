@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -44,3 +45,8 @@ def test_first_draws_do_not_depend_on_how_many_are_asked(model):
 def test_batched_equals_vmap_over_uneven_chunks(model):
     x = jnp.asarray(toy.gaussian(0, CHUNK + 13))
     np.testing.assert_allclose(batched(model.log_prob, x), jax.vmap(model.log_prob)(x), rtol=1e-5)
+
+
+def test_a_wrong_shape_is_found_by_every_test():
+    with pytest.raises(jaxtyping.TypeCheckError, match="data"):
+        Standardiser.from_data(jnp.zeros(3))
