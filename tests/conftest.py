@@ -17,8 +17,8 @@ import jaxtyping
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Arguments and results are checked in every module that tells the shapes of arrays. It costs a
-# tenth of the suite's time; where there are no arrays, pyright has seen the same.
+# Arguments and results are checked in every module that tells the shapes of arrays. It costs up to
+# a fifth of a test's time; where there are no arrays, pyright has seen the same.
 SOURCE = Path(__file__).parents[1] / "src"
 jaxtyping.install_import_hook(
     [
@@ -34,7 +34,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Test processes share their compiled programs, and so do later runs.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache/jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-# Looking for garbage among all that JAX traces is a twentieth of what the suite costs.
+# A test that compiles spends a twentieth of its time looking for garbage in what JAX traces.
 gc.set_threshold(100_000, 50, 50)
 
 

@@ -60,21 +60,21 @@ def standardised():
     return Standardiser.from_data(points).forward(points)
 
 
-def begin(family, data, seeds):
+def begin(family, data, keys):
     """The states that fits begin with: as all below, with an axis for the seeds, as `fit` does."""
-    return training._each(training._init, (None, 0, 0), family, seeds, data)
+    return training._each(training._init, (None, 0, 0), family, keys, data)
 
 
-def advance(family, state, start, data, seeds, steps=None):
+def advance(family, state, start, data, keys, steps=None):
     """As far as `fit` goes between two looks, with the program that it has compiled."""
     axes, steps = (None, None, 0, 0, None, 0), steps or family.steps // LOOKS
     return training._each(
-        training._advance, axes, family, steps, seeds, state, jnp.asarray(start), data
+        training._advance, axes, family, steps, keys, state, jnp.asarray(start), data
     )
 
 
-def seeds(*numbers):
-    return training._keys(numbers, "fit")
+def keys(*seeds):
+    return training._keys(seeds, "fit")
 
 
 def test_a_family_is_hashable_json_and_its_help(name):
@@ -100,8 +100,8 @@ def test_a_family_refuses_hyperparameters_that_make_no_sense(name):
 
 def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
     family = short(name)
-    state = begin(family, standardised[None], seeds(0))
-    new, info = advance(family, state, 0, standardised[None], seeds(0))
+    state = begin(family, standardised[None], keys(0))
+    new, info = advance(family, state, 0, standardised[None], keys(0))
     describe = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
     assert describe(new) == describe(state)
     assert "loss" in info
@@ -118,8 +118,8 @@ def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
     family = short(name)
     compiled = set()
     for seed in range(3):
-        state = begin(family, standardised[None] + seed, seeds(seed))
-        advance(family, state, seed, standardised[None] + seed, seeds(seed))
+        state = begin(family, standardised[None] + seed, keys(seed))
+        advance(family, state, seed, standardised[None] + seed, keys(seed))
         compiled.add(training._each._cached._cache_size())
     assert len(compiled) == 1
 
@@ -145,12 +145,12 @@ def test_seeds_together_are_those_alone(name, standardised):
     """Over few steps: training amplifies the rounding of any two programs."""
     family, data = short(name), standardised[None]
 
-    def losses(seeds, data):
-        state = begin(family, data, seeds)
-        return advance(family, state, 0, data, seeds, steps=3)[1]["loss"]
+    def losses(keys, data):
+        state = begin(family, data, keys)
+        return advance(family, state, 0, data, keys, steps=3)[1]["loss"]
 
-    alone = np.concatenate([losses(seeds(i), data) for i in range(3)])
-    together = losses(seeds(0, 1, 2), jnp.concatenate([data] * 3))
+    alone = np.concatenate([losses(keys(i), data) for i in range(3)])
+    together = losses(keys(0, 1, 2), jnp.concatenate([data] * 3))
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     assert len(np.unique(alone)) == 3
 
