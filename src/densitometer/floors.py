@@ -25,6 +25,7 @@ from densitometer import judging
 from densitometer.estimates import Estimate
 from densitometer.files import cache_folder, write_file
 from densitometer.metrics import faults, laws
+from densitometer.metrics.faults import percent
 from densitometer.processes import die_with_parent
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
@@ -122,10 +123,7 @@ class Floors:
         if metric == "mass":
             return Floor(1 - laws.MASS_TOLERANCE, 1.0, 1 + laws.MASS_TOLERANCE, perfect=True)
         perfect = entropy.value if metric in laws.LIKE_ENTROPY else laws.PERFECT.get(metric)
-        if perfect is None:
-            return None
-        half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
-        return Floor(perfect - half, perfect, perfect + half, perfect=True)
+        return None if perfect is None else _about(perfect, estimate)
 
     def verdict(self, card: Mapping[str, Estimate]) -> "Verdict":
         """What all metrics on samples say together, and which fault fits best.
@@ -133,24 +131,33 @@ class Floors:
         A fault is the more certain the more of its own errors it is away from the truth's median:
         of the errors that true samples have, which is the score test, times of those that these
         samples have, which is Wald's. Where the fault is a rare event the two are far apart: a
-        single stray point is much to the one, and nothing to the other.
+        single stray point is much to the one, and nothing to the other. What `_gross` finds comes
+        first, since it spoils the sizes of faults.
         """
-        excesses = {m: f.excess(card[m].value) for m, f in self.metrics.items() if m in card}
+        floors = {m: floor for m, floor in self.metrics.items() if m in card}
+        if "duplicates" in card:
+            floors["duplicates"] = _about(laws.PERFECT["duplicates"], card["duplicates"])
+        excesses = {m: floor.excess(card[m].value) for m, floor in floors.items()}
         worst = max(excesses, key=lambda m: excesses[m])
         excess = excesses[worst] / self.joint
         if excess <= 1:
             return Verdict(None, excess, f"indistinguishable from the truth at n = {self.n}")
+        if (
+            gross := _gross({m: card[m] for m in excesses if excesses[m] > self.joint})
+        ) is not None:
+            return Verdict(gross[0], excess, gross[1])
         certain = {
-            fault: excesses[fault] * abs(card[fault].value - floor.median) / card[fault].stderr
-            for fault, floor in self.metrics.items()
-            if excesses.get(fault, 0) > self.joint
+            fault: excesses[fault]
+            * _ratio(abs(card[fault].value - floor.median), card[fault].stderr)
+            for fault, floor in floors.items()
+            if excesses[fault] > self.joint
             and fault in faults.FAULTS
             and faults.describe(fault, card[fault].value)
         }
         if not certain:
             return Verdict(worst, excess, self.describe(worst, card[worst].value))
         named = sorted(certain, key=lambda fault: -certain[fault])
-        alike = [fault for fault in named if certain[fault] > ALIKE * certain[named[0]]]
+        alike = [fault for fault in named if certain[fault] >= ALIKE * certain[named[0]]]
         sentence = " or ".join(self.describe(fault, card[fault].value) for fault in alike)
         return Verdict(named[0], excess, sentence)
 
@@ -171,6 +178,35 @@ class Verdict(NamedTuple):
     excess: float
     """The worst excess of all metrics in units of what chance allows: up to 1 the truth's."""
     sentence: str
+
+
+def _about(perfect: float, estimate: Estimate) -> Floor:
+    """What the truth scores always, with a number's own error about it."""
+    half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
+    return Floor(perfect - half, perfect, perfect + half, perfect=True)
+
+
+def _gross(beyond: Mapping[str, Estimate]) -> tuple[str, str] | None:
+    """Of what lies beyond its floor: what makes sizes of faults mean nothing, and words for it.
+
+    They are sizes, to first order, of what is wrong with independent draws near the truth.
+    """
+    broken = next((m for m, estimate in beyond.items() if math.isnan(estimate.value)), None)
+    if broken is not None:
+        return broken, "not finite, some of them are NaN or infinite"
+    if repeated := beyond.get("duplicates"):
+        return "duplicates", f"repeating themselves, {percent(repeated.value)} of them are copies"
+    outside = beyond.get("off_support")
+    if outside is not None and outside.value > 0.5:
+        words = f"far from the truth, {percent(outside.value)} of them off its support"
+        if "w2" in beyond:
+            words += f", and {beyond['w2'].value:.3g} away from it (w2)"
+        return "off_support", words
+    return None
+
+
+def _ratio(size: float, error: float) -> float:
+    return size / error if error > 0 else math.inf
 
 
 def measure(
@@ -303,7 +339,7 @@ def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
     """The values of one fresh true sample, by metric."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judging.judge_samples(samples, target, seed, n_test=n_test)
-    return {name: estimate.value for name, estimate in estimates.items()}
+    return {name: e.value for name, e in estimates.items() if name not in laws.PERFECT}
 
 
 def _heed_the_parent() -> None:
