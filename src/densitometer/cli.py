@@ -137,7 +137,8 @@ def _study(options: argparse.Namespace) -> int:
                 workers = sum(client.nthreads().values()) or 1
             failures = run(store, console, workers=workers, execute=execute)
         if len(failures) < cells:
-            _measure_floors(plan, len(cores()))
+            for name in plan.targets:
+                _measure_floors(name, plan.protocol.n_samples, plan.protocol.n_test)
             _print_headlines(folder, plan, console)
             console.print(f"Results  {folder / 'results.csv'}", soft_wrap=True)
             try:
@@ -239,19 +240,20 @@ def _log_prob(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from densitometer.files import read_points
-    from densitometer.processes import cores, settle
+    from densitometer.processes import settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
     settle()
-    from densitometer import floors, targets
+    from densitometer import targets
+    from densitometer.judging import N_TEST
     from densitometer.scorecard import check_samples, score_samples
 
     target = targets.get(options.target)
     samples = check_samples(samples, target)
-    with _measuring(target.name, len(samples)) as progress:
-        truth = floors.of(target, len(samples), workers=len(cores()), progress=progress)
-    card = score_samples(samples, target, floors=truth)
+    if not options.no_floors:
+        _measure_floors(target.name, len(samples), N_TEST, "; --no-floors does without")
+    card = score_samples(samples, target)
     print(json.dumps(card.judged(), indent=1, allow_nan=False) if options.json else card)
     return 0
 
@@ -330,35 +332,27 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     console.print()
 
 
-def _measure_floors(plan: Plan, workers: int) -> None:
-    """See to it that what the truth scores is known for every target."""
-    from densitometer import floors, targets
-
-    n, n_test = plan.protocol.n_samples, plan.protocol.n_test
-    for name in plan.targets:
-        with _measuring(name, n) as progress:
-            floors.of(targets.get(name), n, n_test, workers=workers, progress=progress)
-
-
-@contextlib.contextmanager
-def _measuring(target: str, n: int) -> Iterator[Callable[[int, int], None]]:
-    """Tells on the terminal how far the measuring of floors is; shows nothing if there is none."""
+def _measure_floors(name: str, n: int, n_test: int, hint: str = "") -> None:
+    """See to it that what `n` true samples score is known; how long that takes is told first."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with contextlib.ExitStack() as stack:
-        bars = Progress(console=Console(stderr=True), transient=True)
-        task = None
+    from densitometer import floors, targets
+    from densitometer.processes import cores
 
-        def progress(done: int, of: int) -> None:
-            nonlocal task
-            if task is None:
-                stack.enter_context(bars)
-                text = f"What {n} true samples of {target} score (once, then it is kept)"
-                task = bars.add_task(text, total=of)
-            bars.update(task, completed=done)
-
-        yield progress
+    target, workers = targets.get(name), len(cores())
+    if floors.known_floors(target, n, n_test) is not None:
+        return
+    minutes = round(floors.seconds_to_measure(target, n, n_test) / workers / 60)
+    print(
+        f"densitometer: measuring what {n} true samples of {name} score takes about "
+        f"{minutes or 1} min, once{hint}.",
+        file=sys.stderr,
+    )
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        progress = lambda done, of: bars.update(bar, completed=done, total=of)
+        floors.of(target, n, n_test, workers=workers, progress=progress)
 
 
 def _console() -> Any:
@@ -456,6 +450,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=Path, required=True, metavar="FILE", help=".npy or .csv, one point a row")
     add("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
     add("--json", action="store_true", help="print rows as in results.csv")
+    add(
+        "--no-floors",
+        action="store_true",
+        help="do not measure what as many true samples score, where it is not known",
+    )
 
     add = _command(commands, "report", _report, "write the report of a study again")
     add("folder", type=Path, metavar="DIR", help="folder of the study")

@@ -13,17 +13,17 @@ import json
 import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from densitometer import judging
 from densitometer.estimates import Estimate
-from densitometer.files import cache_folder, write_file
+from densitometer.files import keep_in_cache, read_from_cache
 from densitometer.metrics import faults, laws
 from densitometer.metrics.faults import percent
 from densitometer.processes import die_with_parent
@@ -53,6 +53,19 @@ ALIKE = 0.8
 NORMAL = 1.96
 """Standard errors to either end of a 95 % interval."""
 
+TENDS = {
+    "bhattacharyya": (1.0, 1.0),
+    "off_support": (0.001, 0.5),
+    "shift": (0.0, 0.5),
+    "blur": (0.0, 0.5),
+    "temperature": (1.0, 0.5),
+    "leak": (0.0, 0.5),
+    "log_true_density": (0.0, 0.5),
+    "mode_weights": (0.0, 0.5),
+}
+"""Metrics of all samples, however many: what n true ones tend to as n grows, and the power of 1/n
+by which they come nearer. All others look at `judging.N_COMPARED` samples at most."""
+
 VERSION = 3
 """Of what is measured: raised with every change of a metric that moves its floor."""
 
@@ -65,6 +78,10 @@ class Floor(NamedTuple):
     high: float
     perfect: bool = False
     """Whether the median is what the truth scores always, and the ends a number's own error."""
+
+    def nearer(self, limit: float, share: float) -> "Floor":
+        """This floor drawn to a limit, until so much of the distance is left."""
+        return Floor(*(limit + share * (end - limit) for end in self[:3]))
 
     def holds(self, value: float) -> bool:
         """Whether a value is one that the truth might have got."""
@@ -96,6 +113,33 @@ class Floors:
     repeats: int
     joint: float
     metrics: Mapping[str, Floor]
+
+    def of_more(self, n: int) -> "Floors":
+        """The floors of more samples, `n`, where these are of `judging.N_COMPARED` or more.
+
+        Those of means shrink as 1/√n, that of an overlap as 1/n; all others look at no more samples
+        than these. A floor without width has none for any n.
+        """
+        metrics = dict(self.metrics)
+        for name, (limit, power) in TENDS.items():
+            if name in metrics and metrics[name].low < metrics[name].high:
+                metrics[name] = metrics[name].nearer(limit, (self.n / n) ** power)
+        return dataclasses.replace(self, n=n, metrics=metrics)
+
+    def between(self, more: "Floors", n: int) -> "Floors":
+        """The floors of `n` samples from these of fewer and those of `more`, linear in log n."""
+        share = math.log(n / self.n) / math.log(more.n / self.n)
+        mixed = lambda one, other: one + share * (other - one)
+        return Floors(
+            n,
+            self.n_test,
+            min(self.repeats, more.repeats),
+            mixed(self.joint, more.joint),
+            {
+                name: Floor(*map(mixed, floor[:3], more.metrics[name][:3]))
+                for name, floor in self.metrics.items()
+            },
+        )
 
     def to_json(self) -> str:
         """What `from_json` reads."""
@@ -247,9 +291,7 @@ def true_scores(
     cards = []
     with contextlib.ExitStack() as stack:
         values = map(one, seeds)
-        if workers > 1:
-            spawn = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, spawn, initializer=_heed_the_parent)
+        if workers > 1 and (pool := _pool(workers)) is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
             values = pool.map(one, seeds, chunksize=5)
         for card in values:
@@ -311,28 +353,47 @@ def of(
 ) -> Floors:
     """The floors of `n` samples: those that are known, or measured now and kept for the next time.
 
-    Raises:
-        UsageError: there is no room to keep them.
+    Of more than `judging.N_COMPARED` samples they follow from those of so many.
     """
     known = known_floors(target, n, n_test)
     if known is not None:
         return known
-    floors = measure(target, n, n_test, repeats=REPEATS, workers=workers, progress=progress)
-    _kept(target, n, n_test).parent.mkdir(parents=True, exist_ok=True)
-    write_file(_kept(target, n, n_test), floors.to_json().encode())
-    return floors
+    few = min(n, judging.N_COMPARED)
+    floors = measure(target, few, n_test, repeats=REPEATS, workers=workers, progress=progress)
+    _MEASURED[_kept(target, few, n_test)] = floors
+    keep_in_cache(_kept(target, few, n_test), floors.to_json().encode())
+    return floors if few == n else floors.of_more(n)
+
+
+_MEASURED: dict[str, Floors] = {}
+"""What this process has measured: it need not be kept to be used."""
+
+
+def seconds_to_measure(target: Target, n: int, n_test: int = judging.N_TEST) -> float:
+    """What `of` would take on one core, from one true sample judged now."""
+    perfect(target, 100, 100, FIRST_SEED)  # compiles and imports what only the first time needs
+    began = time.perf_counter()
+    perfect(target, min(n, judging.N_COMPARED), n_test, FIRST_SEED)
+    return REPEATS * (time.perf_counter() - began)
 
 
 def known_floors(target: Target, n: int, n_test: int = judging.N_TEST) -> Floors | None:
-    """The floors that come with the package or have been kept; None if they must be measured."""
-    for fields in _packaged().get(repr(target), ()):
-        if (fields["n"], fields["n_test"]) == (n, n_test):
-            return Floors._of(dict(fields))
-    path = _kept(target, n, n_test)
-    try:
-        return Floors.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: as if it were not there
-        return None
+    """The floors that come with the package, have been kept, or follow from such; else None."""
+    known = {
+        fields["n"]: Floors._of(dict(fields))
+        for fields in _packaged().get(repr(target), ())
+        if fields["n_test"] == n_test
+    }
+    for size in {n, judging.N_COMPARED} - set(known):
+        if (kept := _read_kept(target, size, n_test)) is not None:
+            known[size] = kept
+    if n in known:
+        return known[n]
+    if n > judging.N_COMPARED:
+        few = known.get(judging.N_COMPARED)
+        return few and few.of_more(n)
+    fewer, more = [size for size in known if size < n], [size for size in known if size > n]
+    return known[max(fewer)].between(known[min(more)], n) if fewer and more else None
 
 
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
@@ -340,6 +401,15 @@ def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judging.judge_samples(samples, target, seed, n_test=n_test)
     return {name: e.value for name, e in estimates.items() if name not in laws.PERFECT}
+
+
+def _pool(workers: int) -> ProcessPoolExecutor | None:
+    """Processes that share the work; None where the system has no semaphores (no /dev/shm)."""
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        return ProcessPoolExecutor(workers, spawn, initializer=_heed_the_parent)
+    except OSError:
+        return None
 
 
 def _heed_the_parent() -> None:
@@ -356,6 +426,18 @@ def _packaged() -> dict[str, list[dict[str, Any]]]:
     return kept["floors"] if kept["version"] == VERSION else {}
 
 
-def _kept(target: Target, n: int, n_test: int) -> Path:
+def _read_kept(target: Target, n: int, n_test: int) -> Floors | None:
+    name = _kept(target, n, n_test)
+    if name in _MEASURED:
+        return _MEASURED[name]
+    content = read_from_cache(name)
+    try:
+        return None if content is None else Floors.from_json(content.decode())
+    except (ValueError, TypeError, KeyError, AttributeError):  # damaged: as if it were not there
+        return None
+
+
+def _kept(target: Target, n: int, n_test: int) -> str:
+    """The name in the cache."""
     law = hashlib.sha256(f"{VERSION} {target!r}".encode()).hexdigest()[:16]
-    return cache_folder() / "floors" / f"{target.name}-{law}-{n}-{n_test}.json"
+    return f"floors/{target.name}-{law}-{n}-{n_test}.json"

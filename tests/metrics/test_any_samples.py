@@ -1,4 +1,4 @@
-"""What holds of every metric on samples, whatever the samples: its range, and that rows are a set."""
+"""What holds of every metric on samples, whatever they are: its range, and that rows are a set."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def test_every_metric_is_within_its_range_for_any_finite_samples(
 ):
     x = true_samples(name)[np.arange(N) % distinct]
     x[:outliers] *= 1e3
-    x = (x + [along, -along]) * 10.0**power
+    x = (x + np.array([along, -along])) * 10.0**power
     card = judged(name, x)
     for metric, (value, stderr, _) in card.items():
         low, high = laws.RANGES.get(metric, (-np.inf, np.inf))

@@ -93,8 +93,9 @@ def blur_score(truth: GridLaw) -> Score:
 def temperature(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
     """T if q ∝ p^(1/T): 1 for the truth, above it for samples too spread over what is likely.
 
-    Never below 0, where all samples are at the likeliest point. Cost O(n + cells). Not for laws of constant density, which no temperature changes. It hardly
-    sees missing modes. Source: Rao (1948).
+    0 where all samples are at the likeliest point, and never below. Cost O(n + cells). Not for laws
+    of constant density, which no temperature changes. It hardly sees missing modes. Source: Rao
+    (1948).
     """
     size, error = _size(samples, truth, temperature_score(truth))
     return Estimate(max(1 + size, 0.0), error, _provenance(samples))

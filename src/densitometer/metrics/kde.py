@@ -44,8 +44,8 @@ def cross_validated_factor(samples: Float[Array, "n d"]) -> float:
     """The factor f that maximises Σᵢ log q₋ᵢ(xᵢ), the leave-one-out log-likelihood.
 
     Kernels are N(xᵢ, f² C), with C the samples' covariance, as in `scipy.stats.gaussian_kde`. The
-    likelihood is that of 4000 of the samples at most, chosen at random; for more, f shrinks as n^(−1/(d+4)), which is
-    its rate where the density is smooth (Scott, 1992).
+    likelihood is that of 4000 of the samples at most, chosen at random; for more, f shrinks as
+    n^(−1/(d+4)), which is its rate where the density is smooth (Scott, 1992).
     """
     samples = in_random_order(np.asarray(samples, np.float64))
     n, dim = samples.shape
@@ -69,7 +69,7 @@ def _log_likelihood(
     bandwidth: Callable[[Float[Array, "n d"]], float],
 ) -> Estimate:
     samples = np.asarray(samples, np.float64)
-    n, dim = samples.shape
+    n = len(samples)
     if not _has_spread(samples):  # a model that has broken down has no KDE, and this is its score
         return Estimate(-math.inf, math.nan, f"kde(h=0, n={n})")
     factor = bandwidth(samples)

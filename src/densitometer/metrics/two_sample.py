@@ -116,12 +116,12 @@ def sliced_w2(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estim
 def w2(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
     """2-Wasserstein distance: √min over matchings σ of the mean of ‖x_i − y_σ(i)‖².
 
-    Data units; 0 for equal laws, larger is worse. Exact, of 1000 points of each sample at most, chosen
-    at random, because it costs O(n³). It sees everything, at the price of its floor: a perfect sampler scores
-    about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times a gap where modes are
-    apart, since their shares scatter. The error is that of W₂² by its Kantorovich potentials (del
-    Barrio & Loubes, 2019), to first order: up to twice too large where the laws are equal.
-    Source: Kantorovich (1942); Villani (2009).
+    Data units; 0 for equal laws, larger is worse. Exact, of 1000 points of each sample at most,
+    chosen at random, because it costs O(n³). It sees everything, at the price of its floor: a
+    perfect sampler scores about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times
+    a gap where modes are apart, since their shares scatter. The error is that of W₂² by its
+    Kantorovich potentials (del Barrio & Loubes, 2019), to first order: up to twice too large where
+    the laws are equal. Source: Kantorovich (1942); Villani (2009).
     """
     x, y = (in_random_order(_finite(points))[:MATCHED] for points in (samples, truth))
     costs = cdist(x, y, "sqeuclidean")
