@@ -188,13 +188,13 @@ def mass(
     The stated error is the scatter of the four interleaved subgrids of half the resolution, which
     overstates that of the whole. Two dimensions only.
     """
-    with np.errstate(over="ignore"):  # infinite is what it is then
-        density = np.exp(log_density.astype(np.float64))
-    subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
     around = grid.around(16)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # of a broken density it is infinite or NaN
+        density = np.exp(log_density.astype(np.float64))
+        subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
         beyond = np.exp(np.asarray(log_q(np.concatenate([g.points for g in around])), np.float64))
-    tails = sum(g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True))
-    with np.errstate(invalid="ignore"):  # infinite, if the density is somewhere
+        tails = sum(
+            g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True)
+        )
         error = float(np.std(subgrids, ddof=1) / 2)
     return Estimate(float(np.mean(subgrids) + tails), error, provenance)

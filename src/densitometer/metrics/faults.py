@@ -59,8 +59,9 @@ def shift(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
 
 
 def _shift_of_mean(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
-    sizes = (samples.mean(axis=0) - truth.means) / truth.sds
-    errors = samples.std(axis=0, ddof=1) / truth.sds / math.sqrt(len(samples))
+    with np.errstate(invalid="ignore"):  # a mean of infinite samples is none
+        sizes = (samples.mean(axis=0) - truth.means) / truth.sds
+        errors = samples.std(axis=0, ddof=1) / truth.sds / math.sqrt(len(samples))
     return _length(sizes, errors, samples)
 
 
