@@ -192,9 +192,9 @@ def simulated(n, repeats=4000, seed=0):
 
 
 def test_floors_of_more_samples_follow_from_those_of_fewer():
-    few, many = simulated(4000), simulated(36_000)
-    scaled = few.of_more(36_000)
-    assert scaled.n == 36_000
+    few, many = simulated(2000), simulated(18_000)
+    scaled = few.of_more(18_000)
+    assert scaled.n == 18_000
     for metric, floor in many.metrics.items():
         width = floor.high - floor.low
         # a quantile of 4000 normal values has an error of 0.04 of their sd, 1 % of the width
@@ -202,21 +202,7 @@ def test_floors_of_more_samples_follow_from_those_of_fewer():
         assert scaled.metrics[metric].low == pytest.approx(floor.low, abs=slack * width), metric
         assert scaled.metrics[metric].high == pytest.approx(floor.high, abs=slack * width), metric
     never = dataclasses.replace(few, metrics={"off_support": Floor(0.0, 0.0, 0.0)})
-    assert never.of_more(36_000).metrics["off_support"] == Floor(0.0, 0.0, 0.0)
-
-
-def test_between_two_sizes_floors_are_between():
-    few, many = simulated(2000), simulated(4000)
-    there = simulated(2828)
-    found = few.between(many, 2828)
-    assert (found.n, found.repeats) == (2828, 4000)
-    for metric in ("shift", "temperature", "bhattacharyya", "w2"):
-        floor = there.metrics[metric]
-        width = floor.high - floor.low
-        assert found.metrics[metric].high == pytest.approx(floor.high, abs=0.06 * width), metric
-    ends = few.between(many, 4000).metrics
-    assert ends["w2"][:3] == pytest.approx(many.metrics["w2"][:3])
-    assert min(few.joint, many.joint) <= found.joint <= max(few.joint, many.joint)
+    assert never.of_more(18_000).metrics["off_support"] == Floor(0.0, 0.0, 0.0)
 
 
 def test_nothing_is_measured_of_more_samples_than_metrics_compare(tmp_path, monkeypatch):

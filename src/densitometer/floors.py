@@ -126,21 +126,6 @@ class Floors:
                 metrics[name] = metrics[name].nearer(limit, (self.n / n) ** power)
         return dataclasses.replace(self, n=n, metrics=metrics)
 
-    def between(self, more: "Floors", n: int) -> "Floors":
-        """The floors of `n` samples from these of fewer and those of `more`, linear in log n."""
-        share = math.log(n / self.n) / math.log(more.n / self.n)
-        mixed = lambda one, other: one + share * (other - one)
-        return Floors(
-            n,
-            self.n_test,
-            min(self.repeats, more.repeats),
-            mixed(self.joint, more.joint),
-            {
-                name: Floor(*map(mixed, floor[:3], more.metrics[name][:3]))
-                for name, floor in self.metrics.items()
-            },
-        )
-
     def to_json(self) -> str:
         """What `from_json` reads."""
         metrics = {name: floor[:3] for name, floor in self.metrics.items()}
@@ -379,21 +364,9 @@ def seconds_to_measure(target: Target, n: int, n_test: int = judging.N_TEST) -> 
 
 def known_floors(target: Target, n: int, n_test: int = judging.N_TEST) -> Floors | None:
     """The floors that come with the package, have been kept, or follow from such; else None."""
-    known = {
-        fields["n"]: Floors._of(dict(fields))
-        for fields in _packaged().get(repr(target), ())
-        if fields["n_test"] == n_test
-    }
-    for size in {n, judging.N_COMPARED} - set(known):
-        if (kept := _read_kept(target, size, n_test)) is not None:
-            known[size] = kept
-    if n in known:
-        return known[n]
-    if n > judging.N_COMPARED:
-        few = known.get(judging.N_COMPARED)
-        return few and few.of_more(n)
-    fewer, more = [size for size in known if size < n], [size for size in known if size > n]
-    return known[max(fewer)].between(known[min(more)], n) if fewer and more else None
+    few = min(n, judging.N_COMPARED)
+    known = _packaged_floors(target, few, n_test) or _kept_floors(target, few, n_test)
+    return known if known is None or few == n else known.of_more(n)
 
 
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
@@ -426,7 +399,14 @@ def _packaged() -> dict[str, list[dict[str, Any]]]:
     return kept["floors"] if kept["version"] == VERSION else {}
 
 
-def _read_kept(target: Target, n: int, n_test: int) -> Floors | None:
+def _packaged_floors(target: Target, n: int, n_test: int) -> Floors | None:
+    for fields in _packaged().get(repr(target), ()):
+        if (fields["n"], fields["n_test"]) == (n, n_test):
+            return Floors._of(dict(fields))
+    return None
+
+
+def _kept_floors(target: Target, n: int, n_test: int) -> Floors | None:
     name = _kept(target, n, n_test)
     if name in _MEASURED:
         return _MEASURED[name]

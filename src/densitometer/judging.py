@@ -36,7 +36,7 @@ BOUND_SAMPLES = 64
 """k of the reported importance-weighted bound, or samples that steady a bound which k does not
 tighten."""
 
-N_COMPARED = 4_000
+N_COMPARED = 2_000
 """Samples at most, chosen at random, for metrics whose cost grows with the square of how many."""
 
 

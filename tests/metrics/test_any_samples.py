@@ -100,7 +100,7 @@ def test_samples_in_other_units_are_told_how_far_off_they_are(change, away, shif
     assert verdict.fault == "off_support"
     assert verdict.sentence.startswith("far from the truth, 100 % of them off its support, and ")
     assert away in verdict.sentence
-    assert card["shift"].value == pytest.approx(shift, rel=0.02)
+    assert abs(card["shift"].value - shift) < 4 * card["shift"].stderr
     assert card["leak"].value == 1.0
 
 

@@ -117,5 +117,5 @@ def test_faults_are_named_by_their_size_or_not_at_all():
     assert "too cold" in faults.describe("temperature", 0.8)
     assert faults.describe("leak", 0.03) == "leaking, 3 % strewn over the box"
     assert "0.04 %" in faults.describe("leak", 0.0004)
-    assert "100 %" in faults.describe("leak", 1.3)
+    assert "100 %" in faults.describe("leak", 1.0)
     assert faults.describe("leak", -0.03) is None
