@@ -32,7 +32,7 @@ N = 2000
 TARGET = "gaussian_mixture"
 """Whose faults are planted at every size."""
 
-SIZES = (125, 250, 500, 1000, 2000, 4000)
+SIZES = (125, 250, 500, 1000, 2000)
 
 TRUTHS = 40
 """True samples a size: a value beyond all of them is found."""
