@@ -56,7 +56,7 @@ def check_points(points: Any, name: str, minimum: int = 10) -> Float[np.ndarray,
     if len(array) < minimum:
         raise UsageError(f"{name} has {len(array)} points; give at least {minimum}.")
     with np.errstate(all="ignore"):  # what becomes infinite, or was no number, is refused below
-        exact = array.astype(np.float64)
+        exact = array.astype(np.float64, copy=False)
     _refuse_rows(~np.isfinite(exact), name, "NaN or infinite values", "remove them first")
     _refuse_rows(
         np.abs(exact) > LARGEST,
@@ -125,23 +125,23 @@ def check_spread(points: Float[np.ndarray, "n d"], name: str) -> None:
                 f"precision has no digits left for it; subtract {mean:.9g} from it first."
             )
         if 0 < STRAY * _half_width(x) < scale:
-            far, away = outlying(points)
+            far, away = outlying(points[:, [column]])
             raise UsageError(told_far(far, away, name))
 
 
 def outlying(
-    points: Float[np.ndarray, "n d"],
+    points: Float[np.ndarray, "n d"], times: float = STRAY
 ) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Which rows are stray, and how many standard deviations of the others each row is from them.
 
-    A row is stray if it is `STRAY` times as far from the median, along some axis, as half of all
+    A row is stray if it is so many `times` as far from the median, along some axis, as half of all
     rows are.
     """
     width = np.array([_half_width(x) for x in points.T])
     apart = np.abs(points - np.median(points, axis=0))
-    far = np.any((apart > STRAY * width) & (width > 0), axis=1)
-    spread = np.std(points[~far], axis=0)
-    apart = np.abs(points - np.mean(points[~far], axis=0))
+    far = np.any((apart > times * width) & (width > 0), axis=1)
+    others = points if far.all() else points[~far]
+    spread, apart = np.std(others, axis=0), np.abs(points - np.mean(others, axis=0))
     return far, np.max(apart[:, spread > 0] / spread[spread > 0], axis=1, initial=0)
 
 

@@ -25,6 +25,10 @@ from densitometer.targets.base import Target
 FEWEST = 10
 """The fewest points of any kind that make sense, and cells a side."""
 
+FAR = 1e3
+"""Times as far from the middle as half of all samples: where to look for the rows that drown all
+others, since how far that is depends on how narrow these are."""
+
 
 class Row(NamedTuple):
     """One number: the columns of ``results.csv``."""
@@ -251,11 +255,11 @@ def check_samples(samples: Any, target: Target, name: str = "samples") -> np.nda
             f"{name} must have shape (n, {target.dim}) for {target.name}, got {samples.shape}."
         )
     if not _has_covariance(samples):
-        far, away = outlying(samples)
+        far, away = outlying(samples, FAR)
         if far.any() and _has_covariance(samples[~far]):
             raise UsageError(told_far(far, away, name))
         raise UsageError(
-            f"{name} have no spread along some direction; they are no density's draws."
+            f"{name}: there is no spread along some direction; give draws of a density."
         )
     return samples.astype(np.float32)
 
@@ -267,8 +271,10 @@ def _has_covariance(points: Float[np.ndarray, "n d"]) -> bool:
     no digits to the largest.
     """
     n, dim = points.shape
+    if n <= dim:
+        return False
     values = np.linalg.svd(points - np.mean(points, axis=0), compute_uv=False)
-    return n > dim and bool(values[-1] ** 2 > dim * np.finfo(float).eps * values[0] ** 2)
+    return bool(values[-1] ** 2 > dim * np.finfo(float).eps * values[0] ** 2)
 
 
 def _rows(
