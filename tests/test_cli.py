@@ -173,13 +173,16 @@ SCORE = "score --samples x.npy --target spiral"
         ("score --samples short.npy --target spiral", "damaged or no .npy file"),
         ("score --samples pickle.npy --target spiral", "damaged or no .npy file"),
         ("score --samples complex.npy --target spiral", "complex128, not real numbers"),
-        ("score --samples words.csv --target spiral", "damaged or no .csv file"),
-        ("score --samples empty.csv --target spiral", "damaged or no .csv file"),
-        ("score --samples ragged.csv --target spiral", "damaged or no .csv file"),
+        ("score --samples words.csv --target spiral", "line 2 has 'three', which is no number"),
+        ("score --samples empty.csv --target spiral", "it is empty"),
+        ("score --samples ragged.csv --target spiral", "line 2 has 1 value, line 1 has 2"),
+        ("score --samples numbered.csv --target spiral", "line 1 has column numbers"),
+        ("score --samples far.npy --target spiral", "far.npy: row 7 (counted from 0) is"),
+        ("score --samples truth.npy --target spiral", "holds bool, not real numbers"),
         ("score --samples flat.npy --target spiral", "shape"),
         ("score --samples deep.npy --target spiral", "shape"),
         ("score --samples nan.npy --target spiral", "2 points with NaN"),
-        ("score --samples huge.npy --target spiral", "infinite"),
+        ("score --samples huge.npy --target spiral", "numbers beyond 3.4e+38"),
         ("score --samples few.npy --target spiral", "at least 100"),
         ("score good.npy --target spiral", "required: --samples"),
         ("report empty", "holds no study"),
@@ -199,7 +202,10 @@ def test_bad_input_is_one_sentence(command, expected, cell, capsys):
     write("complex.npy", GOOD * 1j)
     write("words.csv", b"one,two\nthree,four\n")
     write("empty.csv", b"")
-    write("ragged.csv", b"1,2\n3\n")
+    write("ragged.csv", b"1.0,2\n3\n")
+    write("numbered.csv", b"0,1\n" + b"0.5,0.2\n" * 200)
+    write("far.npy", np.where(np.arange(len(GOOD))[:, None] == 7, 1e16, GOOD))
+    write("truth.npy", GOOD > 0)
     write("good.npy", GOOD)
     write("flat.npy", GOOD[:, 0])
     write("deep.npy", GOOD[:, :, None].repeat(2, axis=2))

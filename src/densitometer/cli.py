@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import densitometer
+from densitometer.counts import MAX_SEED
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.registry import Field, Registry
-from densitometer.study.plan import DEVICES, MAX_SEED, MOST_SEEDS, PROTOCOLS, Cell, Plan
+from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
 _CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
@@ -234,7 +235,7 @@ def _log_prob(options: argparse.Namespace) -> int:
     points = check_points(read_points(options.points), str(options.points), minimum=1)
     if points.shape[1] != model.dim:
         raise UsageError(f"the model has dimension {model.dim}, the points {points.shape[1]}.")
-    write_points(options.out, batched(model.log_prob, jnp.asarray(points)))
+    write_points(options.out, batched(model.log_prob, jnp.asarray(points, jnp.float32)))
     return 0
 
 
@@ -250,7 +251,7 @@ def _score(options: argparse.Namespace) -> int:
     from densitometer.scorecard import check_samples, score_samples
 
     target = targets.get(options.target)
-    samples = check_samples(samples, target)
+    samples = check_samples(samples, target, str(options.samples))
     if not options.no_floors:
         _measure_floors(target.name, len(samples), N_TEST, "; --no-floors does without")
     card = score_samples(samples, target)

@@ -15,7 +15,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -24,10 +24,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Scalar
 
 from densitometer.checkpoint import decode_halfway, encode_halfway
+from densitometer.counts import check_seed
 from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
-from densitometer.points import check_points
+from densitometer.points import STRAY, check_points, check_spread, told_far
 from densitometer.randomness import key_for
 
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
@@ -94,7 +95,7 @@ def fit(
     train: Any,
     holdout: Any,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     budget: str = "standard",
     progress: Progress | None = None,
 ) -> Fit:
@@ -111,7 +112,8 @@ def fit(
         progress: called after each evaluation.
 
     Raises:
-        UsageError: points of the wrong shape, not finite, or without spread; an unknown budget.
+        UsageError: points of the wrong shape, not finite, without spread, or such that float32
+            cannot hold them; a seed that is no whole number from 0 to 2³² − 1; an unknown budget.
     """
     return fit_seeds(family, [train], [holdout], seeds=[seed], budget=budget, progress=progress)[0]
 
@@ -121,7 +123,7 @@ def fit_seeds(
     trains: Sequence[Any],
     holdouts: Sequence[Any],
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[SupportsIndex],
     budget: str = "standard",
     progress: Progress | None = None,
     resume: bytes | None = None,
@@ -149,6 +151,7 @@ def fit_seeds(
             in shape, or are not one set a seed.
     """
     family = at_budget(family, budget)
+    seeds = [check_seed(seed) for seed in seeds]
     points, kept_out = _stacked(trains, "train"), _stacked(holdouts, "holdout")
     if points.shape[2] != kept_out.shape[2]:
         raise UsageError(
@@ -160,12 +163,18 @@ def fit_seeds(
             f"{len(points)} training sets, {len(kept_out)} hold-out sets and {len(seeds)} seeds do "
             "not go together; give one of each a fit."
         )
-    if not np.all(np.std(points, axis=1) > 0):
-        raise UsageError(
-            "train has no spread along some axis; give points of a law with a density."
-        )
-    prepared = _each(_prepare, (0, 0, 0), _keys(seeds, "data"), points, kept_out)
-    standardisers, data, kept, blurred, bandwidths = prepared
+    for fit_points in points:
+        check_spread(fit_points, "train")
+    standardisers = [Standardiser.from_data(fit_points) for fit_points in points]
+    z, z_out = (
+        np.stack([s.standardise(p) for s, p in zip(standardisers, sets, strict=True)])
+        for sets in (points, kept_out)
+    )
+    for away in np.max(np.abs(z_out), axis=2):
+        if np.any(away > STRAY):
+            raise UsageError(told_far(away > STRAY, away, "holdout", "train"))
+    prepared = _each(_prepare, (0, 0, 0), _keys(seeds, "data"), z, z_out)
+    data, kept, blurred, bandwidths = prepared
     keys = _keys(seeds, "fit")
     first = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
 
@@ -217,15 +226,15 @@ def fit_seeds(
             keep(encode_halfway(halfway, about | {"looks": len(rows), "curves": list(row)}))
             last_kept = time.monotonic()
     fits = []
-    chosen = jax.tree.map(np.asarray, (best, standardisers))
+    chosen = jax.tree.map(np.asarray, best)
     for i in range(len(seeds)):
-        state, standardiser = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
+        state = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
         looks = diverged[i] // chunk or len(rows)
         curves = {name: np.array([row[name][i] for row in rows[:looks]]) for name in rows[0]}
         fits.append(
             Fit(
                 family,
-                dataclasses.replace(family.model(state), standardiser=standardiser),
+                dataclasses.replace(family.model(state), standardiser=standardisers[i]),
                 state,
                 {"step": chunk * np.arange(1, looks + 1)} | curves,
                 int(selected[i]),
@@ -237,14 +246,14 @@ def fit_seeds(
 
 
 def _about(
-    family: Family, seeds: Sequence[int], points: np.ndarray, kept_out: np.ndarray
+    family: Family, seeds: list[int], points: np.ndarray, kept_out: np.ndarray
 ) -> dict[str, Any]:
     """What tells a fit from every other."""
     data = hashlib.sha256(points.tobytes() + kept_out.tobytes()).hexdigest()
     return {
         "family": family.name,
         "hyperparameters": family.hyperparameters(),
-        "seeds": list(seeds),
+        "seeds": seeds,
         "data": data,
     }
 
@@ -303,24 +312,18 @@ def at_budget(family: Family, budget: str) -> Family:
 
 
 def _keys(seeds: Sequence[int], purpose: str) -> Key[Array, " s"]:
-    return jax.vmap(lambda seed: key_for(seed, purpose))(
-        np.asarray(seeds, np.int64).astype(np.uint32)
-    )
+    return jax.vmap(lambda seed: key_for(seed, purpose))(np.asarray(seeds, np.uint32))
 
 
 def _prepare(
-    key: Key[Scalar, ""], points: Float[Array, "n d"], kept_out: Float[Array, "m d"]
-) -> tuple[
-    Standardiser, Float[Array, "n d"], Float[Array, "m d"], Float[Array, "b d"], Float[Array, ""]
-]:
-    """Coordinates; in them the training set, the hold-out, and what the common curve needs."""
+    key: Key[Scalar, ""], points: Float[Array, "n d"], kept: Float[Array, "m d"]
+) -> tuple[Float[Array, "n d"], Float[Array, "m d"], Float[Array, "b d"], Float[Array, ""]]:
+    """The training set in random order, the hold-out, and what the common curve needs."""
     order_key, blur_key = jax.random.split(key)
-    standardiser = Standardiser.from_data(points)
     # Whoever sorted them: a batch may be neighbours.
-    data = jax.random.permutation(order_key, standardiser.forward(points))
-    kept = standardiser.forward(kept_out)
+    data = jax.random.permutation(order_key, points)
     bandwidth = _common_bandwidth(data)
-    return standardiser, data, kept, _blur(blur_key, kept, bandwidth), bandwidth
+    return data, kept, _blur(blur_key, kept, bandwidth), bandwidth
 
 
 @eqx.filter_jit
