@@ -17,6 +17,8 @@ import numbers
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from densitometer.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Range:
@@ -34,7 +36,8 @@ class Range:
         ends = {name: end for name, end in vars(self).items() if abs(end) < math.inf}
         if list(ends) == ["at_least", "at_most"]:
             return f"from {self.at_least} to {self.at_most}"
-        return " and ".join(f"{name.replace('_', ' ')} {end}" for name, end in ends.items())
+        words = {"at_least": "of at least", "at_most": "at most"}
+        return " and ".join(f"{words.get(name, name)} {end}" for name, end in ends.items())
 
 
 # Whole numbers have an upper end because a foreign file may not ask for all memory there is.
@@ -66,7 +69,7 @@ Share = Annotated[float, Range(above=0, below=1)]
 ShareOrZero = Annotated[float, Range(at_least=0, below=1)]
 """The same where it may be nothing."""
 
-Noise = Annotated[float, Range(at_least=1e-5, at_most=1e4)]
+Noise = Annotated[float, Range(at_least=1e-5, at_most=10_000)]
 """A standard deviation of noise, in standardised units, that single precision can resolve."""
 
 
@@ -121,12 +124,23 @@ class Domain:
                 return value
             if isinstance(value, str) and (base is str or value in get_args(base)):
                 return str(value)
-            number = numbers.Integral if base is int else numbers.Real
+            number: Any = numbers.Integral if base is int else numbers.Real
             if base in (int, float) and isinstance(value, number) and not isinstance(value, bool):
                 with contextlib.suppress(OverflowError):  # a whole number beyond all floats
                     if (plain := base(value)) in allowed:
                         return plain
         raise ValueError(f"must be {self}, not {value!r}")
+
+    def checked(self, value: Any, name: str) -> Any:
+        """The value as `plain` gives it.
+
+        Raises:
+            UsageError: the value is not in the domain; the sentence begins with `name`.
+        """
+        try:
+            return self.plain(value)
+        except ValueError as error:
+            raise UsageError(f"{name} {error}.") from None
 
     def read(self, word: str) -> Any:
         """The value that a word on the command line stands for.

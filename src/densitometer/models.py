@@ -12,7 +12,7 @@ its log-Jacobian, is written down.
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,11 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.domains import Domain, Range
 from densitometer.errors import UsageError
 
 CHUNK = 500
 """Points evaluated at once by `batched`: the activations of a standard network for so many points
 stay in a core's cache."""
+
+ONE_OR_MORE = Domain.of(Annotated[int, Range(at_least=1)])
+"""Numbers of draws."""
+
+TWO_OR_MORE = Domain.of(Annotated[int, Range(at_least=2)])
+"""Numbers of frames: a way has two ends."""
 
 
 class Standardiser(eqx.Module):
@@ -81,9 +88,16 @@ class Model(eqx.Module):
         """d, the dimension of the space."""
         return self.standardiser.shift.shape[0]
 
-    @eqx.filter_jit
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
-        """`n` independent draws in data coordinates, float32."""
+        """`n` independent draws in data coordinates, float32.
+
+        Raises:
+            UsageError: `n` is no whole number above 0.
+        """
+        return self._samples(key, ONE_OR_MORE.checked(n, "n"))
+
+    @eqx.filter_jit
+    def _samples(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         keys = jax.random.split(key, n)
         z = jax.lax.map(self._sample, keys, batch_size=min(n, CHUNK))
         return self.standardiser.inverse(z)
@@ -131,7 +145,11 @@ class HasBound(Model):
 
         `k` is the number of samples: k = 1 is the ELBO; a larger k is tighter if `bound_tightens`,
         else the same bound with less noise.
+
+        Raises:
+            UsageError: `k` is no whole number above 0, or `x` is not one point.
         """
+        k = ONE_OR_MORE.checked(k, "k")
         z = self._to_standard(x, "log_prob_bound")
         return self._log_prob_bound(key, z, k) + self.standardiser.log_det()
 
@@ -178,9 +196,17 @@ class HasPath(Model):
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
         """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
 
-    @eqx.filter_jit
     def path(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
-        """The ways of `n` draws in data coordinates, noise first."""
+        """The ways of `n` draws in data coordinates, noise first.
+
+        Raises:
+            UsageError: `n` is no whole number from 1 on, or `frames` none from 2 on.
+        """
+        n = ONE_OR_MORE.checked(n, "n")
+        return self._paths(key, n, TWO_OR_MORE.checked(frames, "frames"))
+
+    @eqx.filter_jit
+    def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
         paths = jax.vmap(lambda k: self._path(k, frames))(jax.random.split(key, n))
         return jnp.swapaxes(self.standardiser.inverse(paths), 0, 1)
 

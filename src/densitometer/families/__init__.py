@@ -33,9 +33,10 @@ def get(name: str, **hyperparameters: Any) -> "Family":
             hyper-parameter, or the values make no sense, alone or together.
     """
     known = {field.name: field for field in FAMILIES.fields(name)}
-    for word in hyperparameters:
+    for word, value in hyperparameters.items():
         if word not in known:
             near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}."
             raise UsageError(f"{name} has no hyper-parameter '{word}'; {hint}")
+        hyperparameters[word] = known[word].domain.checked(value, f"{name}: {word}")
     return FAMILIES[name](**hyperparameters)

@@ -83,11 +83,9 @@ class Family(abc.ABC):
         for owner in (Family, type(self)):
             hints = get_type_hints(owner, include_extras=True)
             for field in dataclasses.fields(owner):
-                try:
-                    plain = Domain.of(hints[field.name]).plain(getattr(self, field.name))
-                except ValueError as error:
-                    raise UsageError(f"{self.name}: {field.name} {error}.") from None
-                object.__setattr__(self, field.name, plain)
+                value, name = getattr(self, field.name), f"{self.name}: {field.name}"
+                domain = Domain.of(hints[field.name])
+                object.__setattr__(self, field.name, domain.checked(value, name))
         for sentence in self.conflicts():
             raise UsageError(f"{self.name}: {sentence}.")
 

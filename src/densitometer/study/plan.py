@@ -13,10 +13,11 @@ import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import densitometer
 from densitometer import families as all_families
+from densitometer.domains import Domain, Range
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.targets import TARGETS
@@ -34,8 +35,11 @@ MAX_SEED = 2**31 - 1
 MOST_SEEDS = 10_000
 """Of a study, where they are counted."""
 
-MOST_POINTS = 10_000_000
-"""Of any kind."""
+SEEDS = Domain.of(Annotated[int, Range(at_least=0, at_most=MAX_SEED)])
+"""What a fit may be made with."""
+
+POINTS = Domain.of(Annotated[int, Range(at_least=10, at_most=10_000_000)])
+"""How many, of any kind."""
 
 ASKED = {
     "families": "names, or a table of hyper-parameters for each",
@@ -121,19 +125,19 @@ class Plan:
         from importlib.metadata import version  # slow to import, and help needs this module
 
         families = {name: {} for name in FAMILIES} if families is None else families
-        seeds = tuple(dict.fromkeys(seeds))
+        seeds = tuple(dict.fromkeys(SEEDS.checked(seed, "a seed") for seed in seeds))
+        protocol = dict(protocol or {})
         if budget not in PROTOCOLS:
             raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(PROTOCOLS)}.")
         if device not in DEVICES:
             raise UsageError(f"there is no device '{device}'; choose from {', '.join(DEVICES)}.")
-        if not seeds or not all(_is_whole(seed, 0, MAX_SEED) for seed in seeds):
-            raise UsageError(f"seeds are whole numbers from 0 to {MAX_SEED}; give at least one.")
-        for name, number in (protocol or {}).items():
+        if not seeds:
+            raise UsageError("a plan without seeds has no cells; give at least one.")
+        for name, number in protocol.items():
             if name not in Protocol.__annotations__:
                 names = ", ".join(Protocol.__annotations__)
                 raise UsageError(f"there is no number of points '{name}'; choose from {names}.")
-            if not _is_whole(number, 10, MOST_POINTS):
-                raise UsageError(f"{name} is a whole number from 10 to {MOST_POINTS}.")
+            protocol[name] = POINTS.checked(number, name)
         return cls(
             families={
                 variant: {field.name: field.default for field in FAMILIES.fields(family_of(name))}
@@ -146,7 +150,7 @@ class Plan:
             ),
             seeds=seeds,
             budget=budget,
-            protocol=dataclasses.replace(PROTOCOLS[budget], **(protocol or {})),
+            protocol=dataclasses.replace(PROTOCOLS[budget], **protocol),
             versions={
                 "densitometer": densitometer.__version__,
                 "Python": platform.python_version(),
@@ -274,10 +278,6 @@ def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict
         if made:  # whether values make sense is known to the family, which takes JAX to import
             made = all_families.get(kind, **made).hyperparameters()
         yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), made
-
-
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _brief(value: Any) -> str:
