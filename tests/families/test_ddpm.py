@@ -215,7 +215,7 @@ def test_sampling_in_a_network_of_random_weights_matches_its_density():
 
 @pytest.mark.parametrize("offset", np.linspace(1e-4, 0.78, 40))
 def test_the_chain_ends_in_numbers_whatever_the_offset(offset):
-    """Its last noise share is 0 times a root of 0, which rounding makes negative for every other."""
+    """Its last share of noise is 0 times a root of 0, which rounding can make negative."""
     angles = Schedule(20, float(offset)).angles[::-1]
     states = ancestral(jax.random.key(0), ExactPredictor(), jnp.ones(2), angles)
     assert np.all(np.isfinite(states))
