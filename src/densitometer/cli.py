@@ -182,13 +182,13 @@ def _fit(options: argparse.Namespace) -> int:
     strange = folder.exists() and not (folder / "scorecard.json").exists()
     if strange and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
-    check_folder(folder.parent)
     settle()
+    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
+    check_folder(folder.parent)
     from densitometer import floors, targets
     from densitometer.scorecard import Scorecard
     from densitometer.study.cells import run_cell
 
-    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     with Display([cell], plan, _console(), workers=1) as display:
         files = run_cell(Desk(cell, tell=display.show), plan=plan)
     write_folder(folder, sealed(files))

@@ -40,7 +40,8 @@ class Range:
         return " and ".join(f"{words.get(name, name)} {end}" for name, end in ends.items())
 
 
-# Whole numbers have an upper end because a foreign file may not ask for all memory there is.
+# Whole numbers have an upper end because a foreign file may not ask for all memory there is, others
+# because single precision has one.
 
 Steps = Annotated[int, Range(at_least=1, at_most=1_000_000_000)]
 """How often something is done."""
@@ -57,10 +58,10 @@ Depth = Annotated[int, Range(at_least=1, at_most=100)]
 Features = Annotated[int, Range(at_least=0, at_most=4096)]
 """Fourier features of a point, or none."""
 
-Positive = Annotated[float, Range(above=0)]
+Positive = Annotated[float, Range(above=0, at_most=1_000_000)]
 """A rate, a scale, a weight."""
 
-PositiveOrZero = Annotated[float, Range(at_least=0)]
+PositiveOrZero = Annotated[float, Range(at_least=0, at_most=1_000_000)]
 """The same where it may be 0 for none."""
 
 Share = Annotated[float, Range(above=0, below=1)]

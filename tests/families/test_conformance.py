@@ -96,8 +96,8 @@ def test_a_family_refuses_hyperparameters_that_make_no_sense(name):
         ("batch_size", -3, "a whole number from 1 to 65536, not -3"),
         ("width", 8.0, r"a whole number from 1 to 65536, not 8\.0"),
         ("depth", True, "a whole number from 1 to 100, not True"),
-        ("learning_rate", float("nan"), "a number above 0, not nan"),
-        ("learning_rate", 10**400, "a number above 0, not 1000"),
+        ("learning_rate", float("nan"), "a number above 0 and at most 1000000, not nan"),
+        ("learning_rate", 10**400, "a number above 0 and at most 1000000, not 1000"),
         ("ema", 1, "a number above 0 and below 1, not 1"),
     ):
         with pytest.raises(dm.UsageError, match=f"^{name}: {field} must be {right}"):

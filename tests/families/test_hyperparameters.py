@@ -68,7 +68,8 @@ SENSELESS = [
         {"penalty_decay": 1.5},
         "penalty_decay must be a number above 0 and at most 1, not 1.5",
     ),
-    ("vae", {"min_sd": 0.0}, "min_sd must be a number above 0, not 0.0"),
+    ("vae", {"min_sd": 0.0}, "min_sd must be a number above 0 and at most 1000000, not 0.0"),
+    ("ebm", {"noise": 1e300}, "noise must be a number from 0 to 1000000, not 1e+300"),
     ("vae", {"latent": 0}, "latent must be a whole number from 1 to 65536, not 0"),
 ]
 
