@@ -83,5 +83,8 @@ def test_means_over_the_points_leave_the_gradient_as_it_is_and_less_random(name)
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_step_sees_as_many_points_as_its_targets_are_means_over(name):
     assert dm.families.get(name, batch_size=8, reference=100).drawn == 100
-    assert dm.families.get(name, batch_size=200, reference=100).drawn == 200
+    with pytest.raises(
+        dm.UsageError, match="reference must be 0 or at least batch_size = 200, not 100"
+    ):
+        dm.families.get(name, batch_size=200, reference=100)
     assert dm.families.get(name, batch_size=8, reference=0).drawn == 8

@@ -10,7 +10,6 @@ import difflib
 import errno
 import functools
 import json
-import math
 import os
 import signal
 import sys
@@ -27,7 +26,6 @@ from densitometer.registry import Field, Registry
 from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
-_CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
 MAX_POINTS = 100_000_000
 FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--family.FIELD VALUE ...]"
 
@@ -186,13 +184,13 @@ def _fit(options: argparse.Namespace) -> int:
     strange = folder.exists() and not (folder / "scorecard.json").exists()
     if strange and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
-    check_folder(folder.parent)
     settle()
+    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
+    check_folder(folder.parent)
     from densitometer import floors, targets
     from densitometer.scorecard import Scorecard
     from densitometer.study.cells import run_cell
 
-    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     with Display([cell], plan, _console(), workers=1) as display:
         files = run_cell(Desk(cell, tell=display.show), plan=plan)
     write_folder(folder, sealed(files))
@@ -488,7 +486,7 @@ def _add_hyperparameter(add: Callable[..., Any], field: Field) -> None:
         type=_typed(field),
         default=argparse.SUPPRESS,
         metavar="VALUE",
-        help=f"{field.doc} ({field.kinds}; {field.default})".replace("%", "%%"),
+        help=f"{field.doc} ({field.domain}; {field.default})".replace("%", "%%"),
     )
 
 
@@ -502,25 +500,21 @@ def _swept(word: str) -> tuple[str, str, list[Any]]:
         fields = {f.name: f for f in FAMILIES.fields(name)}
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
-    read = _typed(fields[field]) if field in fields else str
-    return name, field, [read(value) for value in values.split(",")]
+    try:
+        read = fields[field].domain.read if field in fields else str
+        return name, field, [read(value) for value in values.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{named} {error}") from None
 
 
 def _typed(field: Field) -> Callable[[str], Any]:
     """What reads a value of a hyper-parameter."""
 
     def read(word: str) -> Any:
-        for kind in field.annotation.split(" | "):
-            if kind == "str" or (kind.startswith("Literal") and repr(word) in kind):
-                return word
-            if kind in ("None", "bool") and word.lower() in _CONSTANTS[kind]:
-                return _CONSTANTS[kind][word.lower()]
-            if kind in ("int", "float"):
-                with contextlib.suppress(ValueError):
-                    number = int(word) if kind == "int" else float(word)
-                    if math.isfinite(number):
-                        return number
-        raise argparse.ArgumentTypeError(f"must be {field.kinds}, not '{word}'")
+        try:
+            return field.domain.read(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
 

@@ -144,6 +144,9 @@ class HasBound(Model):
 
         `k` is the number of samples: k = 1 is the ELBO; a larger k is tighter if `bound_tightens`,
         else the same bound with less noise.
+
+        Raises:
+            UsageError: `k` is no whole number above 0, or `x` is not one point.
         """
         z = self._to_standard(x, "log_prob_bound")
         return self._log_prob_bound(key, z, check_count(k, "k")) + self.standardiser.log_det()

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,8 @@ BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 
 EVALUATIONS = 20
-"""How often a fit stops to look at the hold-out set: the points of its curves."""
+"""How often a fit stops to look at the hold-out set, if it has so many steps: the points of its
+curves."""
 
 CURVE_SAMPLES = 1000
 """Model samples behind each point of the curve common to all families."""
@@ -179,7 +181,7 @@ def fit_seeds(
     first = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
 
     states = _each(_init, (None, 0, 0), family, first, data)
-    chunk = family.steps // EVALUATIONS
+    moments = evaluation_steps(family.steps)
     best, best_value = states, np.full(len(seeds), math.inf)
     selected, diverged = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
     rows: list[dict[str, np.ndarray]] = []
@@ -192,9 +194,9 @@ def fit_seeds(
         rows = [dict(zip(header["curves"], look, strict=True)) for look in back.rows]
     last_kept = time.monotonic()
     seconds = {"train": 0.0, "evaluate": 0.0}
-    for start in range(len(rows) * chunk, family.steps, chunk):
+    for start, end in list(itertools.pairwise([0, *moments]))[len(rows) :]:
         began = time.perf_counter()
-        advance = (family, chunk, keys, states, jnp.asarray(start), data)
+        advance = (family, end - start, keys, states, jnp.asarray(start), data)
         states, info = jax.block_until_ready(_each(_advance, (None, None, 0, 0, None, 0), *advance))
         stepped = time.perf_counter()
         looks = {
@@ -211,13 +213,13 @@ def fit_seeds(
         seconds["train"] += (stepped - began) / len(seeds)
         seconds["evaluate"] += (time.perf_counter() - stepped) / len(seeds)
         if progress is not None:
-            progress(start + chunk, family.steps, float(np.mean(row["holdout_loss"])))
+            progress(end, family.steps, float(np.mean(row["holdout_loss"])))
         sound = np.isfinite([*row.values()]).all(axis=0)
         sound &= np.asarray(_each(_finite, (0,), eqx.filter(states, eqx.is_inexact_array)))
-        diverged[(diverged == 0) & ~sound] = start + chunk
+        diverged[(diverged == 0) & ~sound] = end
         better = (diverged == 0) & (row[family.select_by] < best_value)
         best = _chosen(better, states, best)
-        best_value[better], selected[better] = row[family.select_by][better], start + chunk
+        best_value[better], selected[better] = row[family.select_by][better], end
         if np.all(diverged > 0):
             break
         if keep is not None and time.monotonic() - last_kept >= KEEP_EVERY:
@@ -229,14 +231,14 @@ def fit_seeds(
     chosen = jax.tree.map(np.asarray, best)
     for i in range(len(seeds)):
         state = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
-        looks = diverged[i] // chunk or len(rows)
+        looks = moments.index(diverged[i]) + 1 if diverged[i] else len(rows)
         curves = {name: np.array([row[name][i] for row in rows[:looks]]) for name in rows[0]}
         fits.append(
             Fit(
                 family,
                 dataclasses.replace(family.model(state), standardiser=standardisers[i]),
                 state,
-                {"step": chunk * np.arange(1, looks + 1)} | curves,
+                {"step": np.array(moments[:looks])} | curves,
                 int(selected[i]),
                 int(diverged[i]) or None,
                 dict(seconds),
@@ -300,15 +302,26 @@ def _each(function: Callable[..., Any], axes: tuple[int | None, ...], *args: Any
 
 
 def at_budget(family: Family, budget: str) -> Family:
-    """The family with its steps scaled by a budget, a multiple of `EVALUATIONS`.
+    """The family with its steps scaled by a budget: rounded, and one at least.
 
     Raises:
-        UsageError: there is no such budget.
+        UsageError: there is no such budget, or `family` is none.
     """
-    if budget not in BUDGETS:
-        raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(BUDGETS)}.")
-    chunk = max(1, round(family.steps * BUDGETS[budget] / EVALUATIONS))
-    return dataclasses.replace(family, steps=chunk * EVALUATIONS)
+    if not isinstance(family, Family):
+        raise UsageError(f"a family is made by families.get, as in get('dsm'), not {family!r}.")
+    if not isinstance(budget, str) or budget not in BUDGETS:
+        raise UsageError(f"there is no budget {budget!r}; choose from {', '.join(BUDGETS)}.")
+    return dataclasses.replace(family, steps=max(1, round(family.steps * BUDGETS[budget])))
+
+
+def evaluation_steps(steps: int) -> list[int]:
+    """The steps after which a fit of `steps` steps is evaluated, the last of them included.
+
+    There are n = min(steps, `EVALUATIONS`), at ⌊i · steps / n⌋ for i = 1 … n, so the gaps are of
+    one length or, if n does not divide `steps`, of two: each length is a program to compile.
+    """
+    n = min(steps, EVALUATIONS)
+    return [i * steps // n for i in range(1, n + 1)]
 
 
 def _keys(seeds: Sequence[int], purpose: str) -> Key[Array, " s"]:

@@ -91,11 +91,42 @@ def test_a_family_is_hashable_json_and_its_help(name):
 
 
 def test_a_family_refuses_hyperparameters_that_make_no_sense(name):
-    for wrong in ({"steps": 0}, {"batch_size": -3}, {"learning_rate": float("nan")}):
-        with pytest.raises(dm.UsageError, match=f"{name}: {next(iter(wrong))} must be above 0"):
-            dm.families.get(name, **wrong)
+    for field, wrong, right in (
+        ("steps", 0, "a whole number from 1 to 1000000000, not 0"),
+        ("batch_size", -3, "a whole number from 1 to 65536, not -3"),
+        ("width", 8.0, r"a whole number from 1 to 65536, not 8\.0"),
+        ("depth", True, "a whole number from 1 to 100, not True"),
+        ("learning_rate", float("nan"), "a number above 0 and at most 1000000, not nan"),
+        ("learning_rate", 10**400, "a number above 0 and at most 1000000, not 1000"),
+        ("ema", 1, "a number above 0 and below 1, not 1"),
+    ):
+        with pytest.raises(dm.UsageError, match=f"^{name}: {field} must be {right}"):
+            dm.families.get(name, **{field: wrong})
+        if type(wrong) is type(getattr(FAMILIES[name], field)):  # else beartype comes first
+            with pytest.raises(dm.UsageError, match=f"^{name}: {field} must be {right}"):
+                FAMILIES[name](**{field: wrong})
     with pytest.raises(dm.UsageError, match="has no hyper-parameter 'colour'"):
         dm.families.get(name, colour="blue")
+
+
+def test_numbers_of_numpy_become_python_s(name):
+    given = {"width": np.int64(8), "learning_rate": np.float32(0.25), "ema": np.float64(0.5)}
+    family = dm.families.get(name, **given)
+    assert family == dm.families.get(name, width=8, learning_rate=0.25, ema=0.5)
+    assert {type(getattr(family, field)) for field in given} == {int, float}
+    assert json.loads(json.dumps(family.hyperparameters()))["learning_rate"] == 0.25
+    whole = dm.families.get(name, learning_rate=1)
+    assert isinstance(whole.learning_rate, float)
+
+
+def test_a_fit_of_one_step_makes_one_step(name):
+    family = dm.families.get(name, steps=1, width=4, depth=1)
+    fit = dm.fit(family, toy.gaussian(0, 50), toy.gaussian(1, 50))
+    assert fit.curves["step"].tolist() == [1]
+    assert (fit.family.steps, fit.selected_step, fit.diverged_at) == (1, 1, None)
+    leaves = jax.tree.leaves(fit.state)
+    clocks = {int(a) for a in leaves if jnp.issubdtype(a.dtype, jnp.integer)}
+    assert clocks - {0} == {1}  # an optimiser whose turn never comes reads 0
 
 
 def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):

@@ -266,9 +266,10 @@ def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict
     swept = {field: values for field, values in changed.items() if isinstance(values, list)}
     for values in itertools.product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
-        if changed:  # whether values make sense is known to the family, which takes JAX to import
-            all_families.get(kind, **{**changed, **chosen})
-        yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), {**changed, **chosen}
+        made = {**changed, **chosen}
+        if made:  # whether values make sense is known to the family, which takes JAX to import
+            made = all_families.get(kind, **made).hyperparameters()
+        yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), made
 
 
 def _brief(value: Any) -> str:
