@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -250,7 +251,7 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     assert "new/folder/report.pdf" in out
     assert Path("new/folder/results.csv").exists()
 
-    failing = functools.partial(runner.run.func, work=fake_cells.raises)
+    failing = functools.partial(cast(Any, runner.run).func, work=fake_cells.raises)
     monkeypatch.setattr(runner, "run", failing)
     command = "study --families dsm --targets spiral --seeds 2 --out failing"
     assert cli.main(command.split()) == 1

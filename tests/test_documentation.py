@@ -13,6 +13,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def examples():
     spec = importlib.util.spec_from_file_location("examples", ROOT / ".ci" / "examples.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
