@@ -293,3 +293,26 @@ def test_a_signal_stops_the_study_with_a_sentence(number, times):
         err == f"densitometer: stopped by {number.name}; the same command continues where it was.\n"
     )
     assert Path("out/study/cells").is_dir()
+
+
+@pytest.mark.parametrize("command", ["list targets", "study --help", "report nowhere"])
+def test_commands_do_without_what_other_systems_lack(command):
+    program = f"""if True:
+        import os, signal, sys
+        sys.modules["fcntl"] = None
+        for module, names in {{
+            os: ["sched_getaffinity", "sched_setaffinity", "O_DIRECTORY", "fork"],
+            signal: ["SIGHUP", "SIGPIPE", "SIGKILL", "pthread_sigmask"],
+        }}.items():
+            for name in names:
+                vars(module).pop(name, None)
+        from densitometer import cli
+        sys.exit(cli.main({command.split()!r}))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if command.startswith("report"):
+        sentence = "densitometer: nowhere holds no study: it has no readable plan.json.\n"
+        assert (done.returncode, done.stderr) == (2, sentence)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "spiral" in done.stdout
