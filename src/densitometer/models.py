@@ -22,6 +22,18 @@ from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.errors import UsageError
 
+__all__ = [
+    "HasBound",
+    "HasDensity",
+    "HasDiagnostics",
+    "HasEnergy",
+    "HasPath",
+    "HasScore",
+    "Model",
+    "Standardiser",
+    "batched",
+]
+
 CHUNK = 500
 """Points evaluated at once by `batched`: the activations of a standard network for so many points
 stay in a core's cache."""

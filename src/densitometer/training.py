@@ -30,6 +30,8 @@ from densitometer.models import Model, Standardiser
 from densitometer.points import check_points
 from densitometer.randomness import key_for
 
+__all__ = ["Fit", "fit", "fit_seeds"]
+
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 

@@ -33,6 +33,8 @@ from jaxtyping import Array, Float, Key, Scalar
 from densitometer.errors import UsageError
 from densitometer.models import Model
 
+__all__ = ["Family", "Info", "State"]
+
 State = eqx.Module
 """A pytree of arrays; each family has its own class."""
 

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Key, Scalar
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
 
+__all__ = ["Target"]
+
 FAR = 1e6
 """Points further out on an axis are judged as if they were here, where log p is below −1e13.
 
