@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -271,7 +272,7 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     assert "new/folder/report.pdf" in out
     assert Path("new/folder/results.csv").exists()
 
-    failing = functools.partial(runner.run.func, work=fake_cells.raises)
+    failing = functools.partial(cast(Any, runner.run).func, work=fake_cells.raises)
     monkeypatch.setattr(runner, "run", failing)
     command = "study --families dsm --targets spiral --seeds 2 --out failing"
     assert cli.main(command.split()) == 1
@@ -313,3 +314,26 @@ def test_a_signal_stops_the_study_with_a_sentence(number, times):
         err == f"densitometer: stopped by {number.name}; the same command continues where it was.\n"
     )
     assert Path("out/study/cells").is_dir()
+
+
+@pytest.mark.parametrize("command", ["list targets", "study --help", "report nowhere"])
+def test_commands_do_without_what_other_systems_lack(command):
+    program = f"""if True:
+        import os, signal, sys
+        sys.modules["fcntl"] = None
+        for module, names in {{
+            os: ["sched_getaffinity", "sched_setaffinity", "O_DIRECTORY", "fork"],
+            signal: ["SIGHUP", "SIGPIPE", "SIGKILL", "pthread_sigmask"],
+        }}.items():
+            for name in names:
+                vars(module).pop(name, None)
+        from densitometer import cli
+        sys.exit(cli.main({command.split()!r}))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if command.startswith("report"):
+        sentence = "densitometer: nowhere holds no study: it has no readable plan.json.\n"
+        assert (done.returncode, done.stderr) == (2, sentence)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "spiral" in done.stdout

@@ -94,8 +94,12 @@ def test_of_densities_the_floor_is_the_truths_own_value():
     found = normal_floors()
     kl = found.floor("kl", Estimate(0.05, 0.01, "exact"), ENTROPY)
     assert kl == (-0.0196, 0.0, 0.0196, True)
-    assert found.floor("nll", Estimate(1.6, 0.1, "exact"), ENTROPY).median == 1.5
-    assert found.floor("mass", Estimate(1.01, 0.1, "exact"), ENTROPY).holds(1.01) is False
+    nll = found.floor("nll", Estimate(1.6, 0.1, "exact"), ENTROPY)
+    mass = found.floor("mass", Estimate(1.01, 0.1, "exact"), ENTROPY)
+    assert nll is not None
+    assert mass is not None
+    assert nll.median == 1.5
+    assert mass.holds(1.01) is False
     assert found.floor("nfe", Estimate(99, 1, "exact"), ENTROPY) is None
 
 

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import subprocess
 import sys
+from typing import cast
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_source_says_what_the_class_is(name):
     read, imported = TARGETS.fields(name), dataclasses.fields(TARGETS[name])
     assert [f.name for f in read] == [f.name for f in imported]
     assert [f.default for f in read] == [f.default for f in imported]
-    assert [f.annotation for f in read] == [f.type.__name__ for f in imported]
+    assert [f.annotation for f in read] == [cast(type, f.type).__name__ for f in imported]
     assert all(f.doc for f in read)
     assert TARGETS.summary(name) == TARGETS[name].__doc__.split("\n")[0]
 

@@ -135,7 +135,9 @@ def test_a_batch_is_drawn_with_replacement_or_is_all_there_is_from_anywhere_on()
 class Sighted(toy.MeanFamily):
     """Asks for all points, to see which come first: `step_first` is their mean, squared."""
 
-    drawn: ClassVar[int] = 10**6
+    @property
+    def drawn(self):
+        return 10**6
 
     def step(self, key, state, batch):
         state, info = super().step(key, state, batch)

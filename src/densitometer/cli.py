@@ -27,6 +27,8 @@ from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
 MAX_POINTS = 100_000_000
+ENDING = tuple(getattr(signal, s) for s in ("SIGTERM", "SIGHUP") if hasattr(signal, s))
+"""The signals that ask to end, other than Ctrl-C's; Windows has one of them."""
 FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--family.FIELD VALUE ...]"
 
 
@@ -43,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _end(2, " ".join(str(error).split()))
     except (KeyboardInterrupt, _Ended) as signalled:
-        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for again in (signal.SIGINT, *ENDING):
             signal.signal(again, signal.SIG_IGN)  # we are ending; asking twice changes nothing
         number = signalled.number if isinstance(signalled, _Ended) else signal.SIGINT
         kept = "; the same command continues where it was" if command == "study" else ""
         return _end(128 + number, f"stopped by {signal.Signals(number).name}{kept}.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes
-        return 128 + signal.SIGPIPE
+        return 128 + getattr(signal, "SIGPIPE", 13)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's
             raise
@@ -75,7 +77,7 @@ def _ending_signals_raise() -> Iterator[None]:
     def end(number: int, _: object) -> NoReturn:
         raise _Ended(number)
 
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    before = {s: signal.getsignal(s) for s in ENDING}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, end)

@@ -1,5 +1,7 @@
 """The one exception that means "the person asked for something that cannot be done"."""
 
+__all__ = ["UsageError"]
+
 
 class UsageError(ValueError):
     """Bad input, told in one sentence that says what to do.

@@ -25,6 +25,18 @@ from densitometer.points import check_point
 
 Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
 
+__all__ = [
+    "HasBound",
+    "HasDensity",
+    "HasDiagnostics",
+    "HasEnergy",
+    "HasPath",
+    "HasScore",
+    "Model",
+    "Standardiser",
+    "batched",
+]
+
 CHUNK = 500
 """Points evaluated at once by `batched`: the activations of a standard network for so many points
 stay in a core's cache."""

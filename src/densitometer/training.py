@@ -32,6 +32,8 @@ from densitometer.models import Model, Standardiser
 from densitometer.points import STRAY, check_points, check_spread, told_far
 from densitometer.randomness import key_for
 
+__all__ = ["Fit", "fit", "fit_seeds"]
+
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 

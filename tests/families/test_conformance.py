@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,8 @@ def short_fit():
 
     def fit(name, units=(1.0, 1.0)):
         if (name, units) not in fits:
-            train, holdout = (toy.gaussian(s, n) * np.float32(units) for s, n in ((0, N), (1, 500)))
+            scale = np.asarray(units, np.float32)
+            train, holdout = (toy.gaussian(s, n) * scale for s, n in ((0, N), (1, 500)))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(training, "EVALUATIONS", LOOKS)
                 patch.setattr(training, "KEEP_EVERY", 0.0)
@@ -49,7 +51,7 @@ def short_fit():
         return fits[name, units]
 
     kept = {}
-    fit.kept = kept
+    cast(Any, fit).kept = kept
 
     return fit
 
@@ -146,12 +148,12 @@ def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
 
 
 def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
-    family = short(name)
+    family, each = short(name), cast(Any, training._each)
     compiled = set()
     for seed in range(3):
         state = begin(family, standardised[None] + seed, keys(seed))
         advance(family, state, seed, standardised[None] + seed, keys(seed))
-        compiled.add(training._each._cached._cache_size())
+        compiled.add(each._cached._cache_size())
     assert len(compiled) == 1
 
 
@@ -269,12 +271,13 @@ def test_a_change_of_units_changes_nothing_but_the_units(name, short_fit):
     In units of a power of two no number is rounded differently, so training is the same to the bit.
     """
     units = (4.0, 0.5)
+    scale = np.asarray(units, np.float32)
     plain, other = short_fit(name).model, short_fit(name, units).model
     key = jax.random.key(0)
-    expected = np.asarray(plain.sample(key, N)) * np.float32(units)
+    expected = np.asarray(plain.sample(key, N)) * scale
     np.testing.assert_allclose(other.sample(key, N), expected, rtol=1e-4, atol=1e-4)
     if isinstance(plain, HasDensity):
         x = toy.gaussian(2, N)
         expected = np.asarray(batched(plain.log_prob, jnp.asarray(x))) - np.log(units).sum()
-        moved = batched(other.log_prob, jnp.asarray(x * np.float32(units)))
+        moved = batched(other.log_prob, jnp.asarray(x * scale))
         np.testing.assert_allclose(moved, expected, atol=1e-3)

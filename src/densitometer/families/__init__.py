@@ -9,6 +9,8 @@ from densitometer.registry import Registry
 if TYPE_CHECKING:
     from densitometer.families.base import Family
 
+__all__ = ["FAMILIES", "get"]
+
 FAMILIES = Registry(
     "family",
     "families",

@@ -33,6 +33,8 @@ from densitometer.domains import Count, Domain, Steps
 from densitometer.errors import UsageError
 from densitometer.models import Model
 
+__all__ = ["Family", "Info", "State"]
+
 State = eqx.Module
 """A pytree of arrays; each family has its own class."""
 

@@ -2,6 +2,8 @@
 
 from densitometer.registry import Registry
 
+__all__ = ["METRICS"]
+
 METRICS = Registry(
     "metric",
     "metrics",

@@ -11,7 +11,7 @@ import os
 import signal
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ def run_locally(
     queue, deaths = deque(cells), Counter[Cell]()
     workers, available = min(workers, len(cells)), cores()
     # Pinned only when every core has its worker: two small studies must not share one core.
-    pins = available if workers == len(available) else [None] * workers
+    pinned = workers == len(available) and hasattr(os, "sched_setaffinity")
+    pins = available if pinned else [None] * workers
     crew = [_Worker(work, pin, log, device) for pin in pins]
     try:
         while True:
@@ -138,13 +139,25 @@ class _Worker:
         self._process = spawn.Process(
             target=_serve, args=(theirs, self._core, self._log, self._device), daemon=True
         )
-        # A worker never sees Ctrl-C, not even while Python starts: it inherits the blocked signal.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _interrupts_blocked():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What starts here never sees Ctrl-C, not even while Python starts: it inherits the block.
+
+    Where signals cannot be blocked (Windows), a worker ignores this one as soon as it runs.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str) -> None:
@@ -152,6 +165,7 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     if core is not None:
         os.sched_setaffinity(0, {core})

@@ -15,6 +15,8 @@ from densitometer.counts import check_count
 from densitometer.estimates import Estimate
 from densitometer.points import check_point
 
+__all__ = ["Target"]
+
 FAR = 1e6
 """Points further out on an axis are judged as if they were here, where log p is below −1e13.
 
