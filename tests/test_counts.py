@@ -1,6 +1,7 @@
 """Whole numbers from outside."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 import densitometer as dm
 import toy
 from densitometer.counts import MAX_SEED, check_count, check_seed
+from densitometer.models import HasBound, HasPath
 from densitometer.randomness import key_for
 from densitometer.scorecard import score_samples
 from densitometer.study.plan import Plan
@@ -72,7 +74,8 @@ def test_all_seeds_up_to_the_largest_are_honoured():
     ]
     assert len(set(ends)) == 3
     assert ends[2] == ends[3]
-    plan = Plan.make({"gan": {}}, ["spiral"], [np.int64(5), MAX_SEED])
+    seeds: list[Any] = [np.int64(5), MAX_SEED]
+    plan = Plan.make({"gan": {}}, ["spiral"], seeds)
     assert json.loads(plan.to_json())["seeds"] == [5, MAX_SEED]
 
 
@@ -109,6 +112,8 @@ def test_counts_of_numpy_are_those_of_python():
 def test_paths_and_bounds_take_counts_too():
     family = dm.families.get("vae", width=8, depth=1)
     model = family.model(family.init(jax.random.key(0), jnp.zeros((3, 2))))
+    assert isinstance(model, HasPath)
+    assert isinstance(model, HasBound)
     key, x = jax.random.key(0), jnp.zeros(2)
     with pytest.raises(dm.UsageError, match=r"^frames must be a whole number from 2 to"):
         model.path(key, 3, 1)

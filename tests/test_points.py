@@ -11,7 +11,7 @@ import pytest
 import densitometer as dm
 import toy
 from densitometer.baselines import KDE, GaussianMixture
-from densitometer.models import Standardiser
+from densitometer.models import HasDensity, Standardiser
 from densitometer.points import check_point, check_points, check_spread
 from densitometer.scorecard import check_samples
 
@@ -138,6 +138,8 @@ def test_the_unit_of_the_data_changes_nothing_but_the_unit(scale):
     draws = [np.asarray(f.model.sample(jax.random.key(0), 50), np.float64) for f in (one, other)]
     np.testing.assert_allclose(draws[1] / scale, draws[0], rtol=1e-4, atol=1e-5)
     x = jnp.asarray(GOOD[0], jnp.float32)
+    assert isinstance(one.model, HasDensity)
+    assert isinstance(other.model, HasDensity)
     log_prob = float(one.model.log_prob(x)) - 2 * np.log(scale)
     assert float(other.model.log_prob(np.float32(scale) * x)) == pytest.approx(log_prob, abs=1e-3)
     np.testing.assert_allclose(

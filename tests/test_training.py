@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import inspect
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp

@@ -81,7 +81,8 @@ class Floor(NamedTuple):
 
     def nearer(self, limit: float, share: float) -> "Floor":
         """This floor drawn to a limit, until so much of the distance is left."""
-        return Floor(*(limit + share * (end - limit) for end in self[:3]))
+        low, median, high = (limit + share * (end - limit) for end in self[:3])
+        return Floor(low, median, high)
 
     def holds(self, value: float) -> bool:
         """Whether a value is one that the truth might have got."""

@@ -118,7 +118,7 @@ def test_numbers_of_numpy_become_python_s(name):
     assert {type(getattr(family, field)) for field in given} == {int, float}
     assert json.loads(json.dumps(family.hyperparameters()))["learning_rate"] == 0.25
     whole = dm.families.get(name, learning_rate=1)
-    assert isinstance(whole.learning_rate, float)
+    assert isinstance(whole.hyperparameters()["learning_rate"], float)
 
 
 def test_a_fit_of_one_step_makes_one_step(name):
