@@ -1,11 +1,15 @@
 """Files that are whole or absent, and points read from files made by anything."""
 
 import contextlib
+import errno
+import functools
 import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -44,30 +48,33 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, atomically: whoever reads `path` sees the old content or the new."""
+    """Write a file, atomically: whoever reads `path` sees the old content or the new.
+
+    Of several processes that write it at once each succeeds, and the last one's content stays.
+    """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = _partial(path)
-        _write(partial, content)
-        os.replace(partial, path)
+        with _partial(path) as partial:
+            _write(partial, content)
+            os.replace(partial, path)
         _sync(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder of files, atomically: it appears whole, in place of one already there."""
-    with writing(path):
-        partial = _partial(path)
-        shutil.rmtree(partial, ignore_errors=True)
+    """Write a folder of files, atomically: it appears whole, in place of one already there.
+
+    Of several processes that write it at once each succeeds, and the last one's files stay.
+    """
+    with writing(path), _partial(path) as partial, _partial(path) as old:
         partial.mkdir(parents=True)
         for name, content in files.items():
             _write(partial / name, content)
         _sync(partial)
-        old = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(partial, path)
+        while not _renamed(partial, path):
+            old.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another writer was as quick
+                os.replace(path, old / secrets.token_hex(4))
         _sync(path.parent)
-        shutil.rmtree(old)
 
 
 def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -150,10 +157,45 @@ def check_folder(path: Path) -> Path:
     return path
 
 
-def cache_folder() -> Path:
-    """Where what can be computed again is kept between runs."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def cache_folder() -> Path | None:
+    """Where what can be computed again is kept between runs; None where there is no such place."""
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # nobody, without a home
+        return None
     return caches / "densitometer"
+
+
+def keep_in_cache(name: str, content: bytes) -> None:
+    """Keep what can be computed again under a name; that it cannot be kept is said, no more.
+
+    It is said on standard error, once a process.
+    """
+    folder = cache_folder()
+    try:
+        if folder is None:
+            raise UsageError("there is no home directory.")
+        write_file(folder / name, content)
+    except UsageError as error:
+        _tell_unkept(folder, str(error).rstrip("."))
+
+
+def read_from_cache(name: str) -> bytes | None:
+    """What has been kept under a name, None if nothing can be read there."""
+    folder = cache_folder()
+    try:
+        return None if folder is None else (folder / name).read_bytes()
+    except OSError:
+        return None
+
+
+@functools.cache
+def _tell_unkept(folder: Path | None, why: str) -> None:
+    print(
+        f"densitometer: {why}; what was measured is not kept for the next time, set XDG_CACHE_HOME "
+        "to a folder that can be written.",
+        file=sys.stderr,
+    )
 
 
 def write_points(path: Path, array: Any) -> None:
@@ -211,8 +253,29 @@ def _numeric(line: str) -> bool:
         return False
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}{PARTIAL}")
+@contextlib.contextmanager
+def _partial(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other writer has; what still bears it at the end is removed."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        yield partial
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def _renamed(folder: Path, path: Path) -> bool:
+    """Rename a folder, unless there is one with files in its new place."""
+    try:
+        os.replace(folder, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _write(path: Path, content: bytes) -> None:
