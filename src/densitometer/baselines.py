@@ -16,6 +16,7 @@ from scipy.cluster.vq import kmeans2
 from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import HasDensity, Standardiser
 from densitometer.nets import log_normal
+from densitometer.numerics import pinned
 from densitometer.targets.base import Target
 
 Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
@@ -32,6 +33,7 @@ class Truth(HasDensity):
 
     density_provenance: ClassVar[str] = "exact"
 
+    @pinned()
     def __init__(self, target: Target):
         self.standardiser, self.target = Standardiser.identity(target.dim), target
 
@@ -54,6 +56,7 @@ class GaussianMixture(HasDensity):
     density_provenance: ClassVar[str] = "exact"
 
     @classmethod
+    @pinned()
     def fit(cls, data: Points) -> "GaussianMixture":
         """The mixture with the smallest BIC (Schwarz, 1978) of those with `COMPONENTS` components.
 
@@ -97,6 +100,7 @@ class KDE(HasDensity):
     density_provenance: ClassVar[str] = "exact"
 
     @classmethod
+    @pinned()
     def fit(cls, data: Points) -> "KDE":
         """Kernels on the training points, with the bandwidth of `cross_validated_factor`."""
         points = np.asarray(data, np.float64)

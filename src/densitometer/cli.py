@@ -111,8 +111,8 @@ def _study(options: argparse.Namespace) -> int:
             raise UsageError(f"a {plan.device} is used on this machine; leave out the cluster.")
         if options.workers not in (None, 1):
             raise UsageError(f"a {plan.device} is used by one process; leave out --workers.")
-        check_device(plan.device)
         workers = 1
+    check_device(plan.device)
     with opened(folder, plan) as store:
         for sentence in store.damaged:
             print(f"densitometer: {sentence}", file=sys.stderr)
@@ -174,7 +174,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _fit(options: argparse.Namespace) -> int:
     from densitometer.files import check_folder, sealed, write_folder
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
     from densitometer.study.display import Display
     from densitometer.study.events import Desk
 
@@ -186,6 +186,7 @@ def _fit(options: argparse.Namespace) -> int:
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
     check_folder(folder.parent)
     settle()
+    check_device("cpu")
     from densitometer import floors, targets
     from densitometer.scorecard import Scorecard
     from densitometer.study.cells import run_cell
@@ -203,10 +204,11 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     from densitometer.files import check_writable, write_points
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
 
     check_writable(options.out)
     settle()
+    check_device()
     from densitometer.checkpoint import load_model
     from densitometer.randomness import key_for
 
@@ -217,10 +219,11 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _log_prob(options: argparse.Namespace) -> int:
     from densitometer.files import check_writable, read_points, write_points
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
 
     check_writable(options.out)
     settle()
+    check_device()
     import jax.numpy as jnp
 
     from densitometer.checkpoint import load_model
@@ -239,11 +242,12 @@ def _log_prob(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from densitometer.files import read_points
-    from densitometer.processes import cores, settle
+    from densitometer.processes import check_device, cores, settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
     settle()
+    check_device()
     from densitometer import floors, targets
     from densitometer.scorecard import check_samples, score_samples
 
@@ -257,11 +261,12 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
     from densitometer.study.store import read_plan
 
     read_plan(options.folder)
     settle()
+    check_device()
     _build_report(options.folder, _console())
     return 0
 

@@ -82,7 +82,7 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         return self._population(key, POPULATION).end[0]
 
-    def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
+    def _samples(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """`n` draws in data coordinates, of one population."""
         points, _ = self._draw(key, max(n, POPULATION))
         return self.standardiser.inverse(points[:n])
@@ -94,7 +94,7 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
         return ancestry(key, self.network, POPULATION, frames)[:, 0]
 
-    def path(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
+    def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
         """Where `n` points that cooled from the Gaussian, and their ancestors, were: noise first.
 
         Drawing a population again leaves only the ancestors of those that it keeps, so the first

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.errors import UsageError
+from densitometer.numerics import pinned
 
 CHUNK = 500
 """Points evaluated at once by `batched`: the activations of a standard network for so many points
@@ -81,9 +82,13 @@ class Model(eqx.Module):
         """d, the dimension of the space."""
         return self.standardiser.shift.shape[0]
 
-    @eqx.filter_jit
+    @pinned()
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """`n` independent draws in data coordinates, float32."""
+        return self._samples(key, n)
+
+    @eqx.filter_jit
+    def _samples(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         keys = jax.random.split(key, n)
         z = jax.lax.map(self._sample, keys, batch_size=min(n, CHUNK))
         return self.standardiser.inverse(z)
@@ -107,6 +112,7 @@ class HasDensity(Model):
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         """log q(z) in standardised coordinates."""
 
+    @pinned()
     def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """log q(x) of one point, nats, data coordinates: log q(z) + log |dz/dx|."""
         return self._log_prob(self._to_standard(x, "log_prob")) + self.standardiser.log_det()
@@ -124,6 +130,7 @@ class HasBound(Model):
     ) -> Float[Array, ""]:
         """A one-draw estimate of the bound in standardised coordinates."""
 
+    @pinned()
     def log_prob_bound(
         self, key: Key[Scalar, ""], x: Float[Array, " d"], k: int = 1
     ) -> Float[Array, ""]:
@@ -143,6 +150,7 @@ class HasScore(Model):
     def _score(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇_z log q(z) in standardised coordinates."""
 
+    @pinned()
     def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇_x log q(x) of one point in data coordinates: the chain rule divides by the scale."""
         return self._score(self._to_standard(x, "score")) / self.standardiser.scale
@@ -155,6 +163,7 @@ class HasEnergy(HasScore):
     def _energy(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         """E(z) in standardised coordinates."""
 
+    @pinned()
     def energy(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """E(x) of one point in data coordinates: −log q(x) up to a constant, nats."""
         return self._energy(self._to_standard(x, "energy"))
@@ -178,9 +187,13 @@ class HasPath(Model):
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
         """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
 
-    @eqx.filter_jit
+    @pinned()
     def path(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
         """The ways of `n` draws in data coordinates, noise first."""
+        return self._paths(key, n, frames)
+
+    @eqx.filter_jit
+    def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
         paths = jax.vmap(lambda k: self._path(k, frames))(jax.random.split(key, n))
         return jnp.swapaxes(self.standardiser.inverse(paths), 0, 1)
 

@@ -9,7 +9,11 @@ import zlib
 import jax
 from jaxtyping import Array, Key, Scalar, UInt32
 
+from densitometer.numerics import GENERATOR
+
 
 def key_for(seed: int | UInt32[Array, ""], purpose: str) -> Key[Scalar, ""]:
     """The key for one purpose ("train", "holdout", "test", …) of one seed."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()) & 0x7FFFFFFF)
+    return jax.random.fold_in(
+        jax.random.key(seed, impl=GENERATOR), zlib.crc32(purpose.encode()) & 0x7FFFFFFF
+    )

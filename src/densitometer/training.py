@@ -27,6 +27,7 @@ from densitometer.checkpoint import decode_halfway, encode_halfway
 from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
+from densitometer.numerics import pinned
 from densitometer.points import check_points
 from densitometer.randomness import key_for
 
@@ -116,6 +117,7 @@ def fit(
     return fit_seeds(family, [train], [holdout], seeds=[seed], budget=budget, progress=progress)[0]
 
 
+@pinned()
 def fit_seeds(
     family: Family,
     trains: Sequence[Any],

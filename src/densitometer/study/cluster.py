@@ -51,7 +51,7 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
         ) from None
     with contextlib.ExitStack() as stack:
         if address is None:
-            settle()
+            settle("cpu")
             stack.enter_context(dask.config.set(QUIET))
             settings: Any = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
             cluster: Any = stack.enter_context(LocalCluster(n_workers=workers, **settings))
@@ -146,7 +146,7 @@ def _run(cargo: bytes, cell: Cell, kept: bytes | None, topic: str) -> Finished |
 
     with _ONE:
         try:
-            settle()
+            settle("cpu")
             work: Work = pickle.loads(cargo)
             return Finished(cell, work(Desk(cell, kept, tell)))
         except Exception:

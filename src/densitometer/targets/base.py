@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
+from densitometer.numerics import pinned
 
 FAR = 1e6
 """Points further out on an axis are judged as if they were here, where log p is below −1e13.
@@ -81,7 +82,7 @@ class Target(abc.ABC):
 
         The first draws of many are those of few. One compiled program serves all n.
         """
-        with jax.enable_x64(False):
+        with pinned():
             keys = jax.random.split(key, -(-n // CHUNK) * CHUNK)
             chunks = [_sample(self, keys[i : i + CHUNK]) for i in range(0, len(keys), CHUNK)]
             return jnp.concatenate(chunks)[:n]
