@@ -10,13 +10,12 @@ import pickle
 import queue
 import threading
 import time
-import traceback
 import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any
 
-from densitometer.errors import UsageError
+from densitometer.errors import UsageError, cause
 from densitometer.processes import settle
 from densitometer.study.events import Desk, Event, Failed, Finished, Running, Work
 from densitometer.study.executors import take
@@ -130,7 +129,7 @@ def _ended(cell: Cell, done: Any) -> Event:
     try:
         return done.result()
     except Exception as error:  # what Dask gives up on: three workers lost, or it was cancelled
-        return Failed(cell, f"{type(error).__name__}: {error}")
+        return Failed(cell, cause(error))
 
 
 def _run(cargo: bytes, cell: Cell, kept: bytes | None, topic: str) -> Finished | Failed:
@@ -149,5 +148,5 @@ def _run(cargo: bytes, cell: Cell, kept: bytes | None, topic: str) -> Finished |
             settle("cpu")
             work: Work = pickle.loads(cargo)
             return Finished(cell, work(Desk(cell, kept, tell)))
-        except Exception:
-            return Failed(cell, traceback.format_exc())
+        except Exception as error:
+            return Failed.by(cell, error)
