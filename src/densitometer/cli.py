@@ -5,15 +5,18 @@ wrong ends in one sentence on standard error and exit status 2.
 """
 
 import argparse
+import codecs
 import contextlib
 import difflib
 import errno
 import functools
+import io
 import json
 import math
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +30,13 @@ from densitometer.study.plan import DEVICES, MAX_SEED, MOST_SEEDS, PROTOCOLS, Ce
 from densitometer.targets import TARGETS
 
 _CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
+_PLAIN = {
+    "±": "+-", "–": "-", "−": "-", "×": "x", "≈": "~", "≤": "<=", "≥": ">=", "→": "->",
+    "²": "^2", "½": "1/2", "‖": "||", "√": "sqrt ", "∫": "int ", "Σ": "sum ", "∇": "grad ",
+    "δ": "delta", "ε": "eps", "σ": "sigma", "’": "'", "“": '"', "”": '"', "…": "...",
+}  # fmt: skip
+"""What is printed where an output has no such character."""
+
 MAX_POINTS = 100_000_000
 FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--family.FIELD VALUE ...]"
 
@@ -34,6 +44,7 @@ FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--fami
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     command = None
+    _print_anywhere()
     try:
         with _ending_signals_raise():
             options, unknown = _parser().parse_known_args(arguments)
@@ -60,6 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _end(2, f"cannot write {error.filename or 'a file'}: the disk is full.")
+
+
+def _print_anywhere() -> None:
+    """Let no character end a command: where an output has none such, it gets the plainest alike."""
+    codecs.register_error("densitometer", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="densitometer")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    plain = ""
+    for letter in error.object[error.start : error.end]:
+        base = unicodedata.normalize("NFKD", letter)[0]
+        plain += _PLAIN.get(letter, base if base.isascii() else "?")
+    return plain, error.end
 
 
 class _Ended(BaseException):
@@ -267,8 +295,7 @@ def _report(options: argparse.Namespace) -> int:
     read_plan(options.folder)
     settle()
     check_device()
-    _build_report(options.folder, _console())
-    return 0
+    return 1 if _build_report(options.folder, _console()) else 0
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -287,14 +314,19 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _build_report(folder: Path, console: Any) -> None:
+def _build_report(folder: Path, console: Any) -> list[str]:
+    """Write the report, and say what is there and what could not be made; the latter."""
     from densitometer.report import build
 
+    failed: list[str] = []
     with console.status("writing the report"):
-        written = build(folder)
+        written = build(folder, failed=failed.append)
     for path in written:
         if path.parent == folder:
             console.print(f"Report   {path}", soft_wrap=True)
+    for sentence in failed:
+        print(f"densitometer: {sentence}", file=sys.stderr)
+    return failed
 
 
 def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -61,6 +62,7 @@ def settle(device: str | None = None) -> None:
             the CPU.
     """
     warnings.filterwarnings("ignore", message=".*persistent compilation cache")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # nor is where it keeps its fonts
     for name in [*os.environ]:
         if name.startswith(("JAX_", "EQX_")) and not name.startswith(HEARD):
             del os.environ[name]

@@ -120,10 +120,9 @@ def test_a_cell_that_fails_says_why_in_its_line(tmp_path):
 
 
 def test_an_error_that_says_nothing_is_told_by_its_line():
-    try:
+    with pytest.raises(StopIteration) as raised:
         next(iter(()))
-    except StopIteration as error:
-        assert cause(error) == "StopIteration: next(iter(()))"
+    assert cause(raised.value) == "StopIteration: next(iter(()))"
     assert cause(KeyError()) == "KeyError"
     assert cause(UsageError("do this.\nAnd that.")) == "UsageError: do this."
 
