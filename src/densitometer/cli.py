@@ -116,8 +116,12 @@ def _ending_signals_raise() -> Iterator[None]:
 
 
 def _end(status: int, sentence: str) -> int:
-    print(f"densitometer: {sentence}", file=sys.stderr)
+    _tell(sentence)
     return status
+
+
+def _tell(sentence: str) -> None:
+    print(f"densitometer: {sentence}", file=sys.stderr)
 
 
 # --- what the commands do ---------------------------------------------------------------------
@@ -143,7 +147,7 @@ def _study(options: argparse.Namespace) -> int:
     check_device(plan.device)
     with opened(folder, plan) as store:
         for sentence in store.damaged:
-            print(f"densitometer: {sentence}", file=sys.stderr)
+            _tell(sentence)
         cells, missing = len(plan.cells()), len(store.missing())
         console.print(
             f"{', '.join(plan.families)}, beside truth, kde and gmm, on {', '.join(plan.targets)}; "
@@ -161,7 +165,7 @@ def _study(options: argparse.Namespace) -> int:
                 from densitometer.study.cluster import connected, run_on
 
                 client = stack.enter_context(connected(options.scheduler, workers))
-                execute = functools.partial(run_on, client)
+                execute = functools.partial(run_on, client, tell=_tell)
                 workers = sum(client.nthreads().values()) or 1
             failures = run(store, console, workers=workers, execute=execute)
         if len(failures) < cells:
@@ -325,7 +329,7 @@ def _build_report(folder: Path, console: Any) -> list[str]:
         if path.parent == folder:
             console.print(f"Report   {path}", soft_wrap=True)
     for sentence in failed:
-        print(f"densitometer: {sentence}", file=sys.stderr)
+        _tell(sentence)
     return failed
 
 
