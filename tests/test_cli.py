@@ -17,7 +17,7 @@ import pytest
 from densitometer import cli, families, floors, report, targets
 from densitometer.checkpoint import load_model, save_model
 from densitometer.models import HasDensity
-from densitometer.study import runner
+from densitometer.study import runner, store
 
 STUDY = Path(__file__).parent / "study"
 sys.path.insert(0, str(STUDY))
@@ -262,7 +262,7 @@ def test_help_needs_neither_jax_nor_matplotlib():
 def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     work = functools.partial(runner.run, work=fake_cells.good)
     monkeypatch.setattr(runner, "run", work)
-    monkeypatch.setattr(report, "build", lambda folder: [folder / "report.pdf"])
+    monkeypatch.setattr(report, "build", lambda folder, failed: [folder / "report.pdf"])
     command = "study --families gan --targets spiral checkerboard --workers 2 --out new/folder"
     assert cli.main(command.split()) == 0
     out = capsys.readouterr().out
@@ -279,6 +279,43 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "1 of 8 cells failed" in err
     assert "failing/cells/spiral/dsm/1/error.txt" in err
+
+
+def test_a_report_that_lacks_a_part_says_so(monkeypatch, capsys, tmp_path):
+    def build(folder, failed):
+        failed("report.pdf could not be made (TypstError: no font).")
+        return [folder / "gallery.html"]
+
+    monkeypatch.setattr(report, "build", build)
+    with store.opened(tmp_path, fake_cells.plan()):
+        pass
+    assert cli.main(["report", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert told.err == "densitometer: report.pdf could not be made (TypstError: no font).\n"
+    assert told.out == f"Report   {tmp_path}/gallery.html\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_few_letters_gets_the_plainest_alike(encoding):
+    told = subprocess.run(
+        [sys.executable, "-m", "densitometer", "list", "metrics"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert told.returncode == 0
+    assert told.stderr == b""
+    assert "KL(p||q) = E_p[log p(x) - log q(x)]" in told.stdout.decode(encoding)
+
+
+def test_a_name_that_is_no_text_does_not_end_a_sentence_with_a_traceback(tmp_path):
+    told = subprocess.run(
+        [sys.executable, "-m", "densitometer", "report", os.fsencode(tmp_path) + b"/\xff\xb1"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )
+    assert told.returncode == 2
+    assert told.stderr.startswith(f"densitometer: {tmp_path}/?? holds no study")
 
 
 @pytest.mark.usefixtures("_elsewhere")

@@ -16,6 +16,7 @@ from scipy.cluster.vq import kmeans2
 from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import HasDensity, Standardiser
 from densitometer.nets import log_normal
+from densitometer.numerics import pinned
 from densitometer.points import check_points, check_spread
 from densitometer.targets.base import Target
 
@@ -33,6 +34,7 @@ class Truth(HasDensity):
 
     density_provenance: ClassVar[str] = "exact"
 
+    @pinned()
     def __init__(self, target: Target):
         self.standardiser, self.target = Standardiser.identity(target.dim), target
 
@@ -55,6 +57,7 @@ class GaussianMixture(HasDensity):
     density_provenance: ClassVar[str] = "exact"
 
     @classmethod
+    @pinned()
     def fit(cls, data: Points) -> "GaussianMixture":
         """The mixture with the smallest BIC (Schwarz, 1978) of those with `COMPONENTS` components.
 
@@ -98,6 +101,7 @@ class KDE(HasDensity):
     density_provenance: ClassVar[str] = "exact"
 
     @classmethod
+    @pinned()
     def fit(cls, data: Points) -> "KDE":
         """Kernels on the training points, with the bandwidth of `cross_validated_factor`."""
         points = _checked(data)

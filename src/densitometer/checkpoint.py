@@ -26,6 +26,7 @@ from densitometer.errors import UsageError
 from densitometer.families.base import Family
 from densitometer.files import write_file
 from densitometer.models import Model, Standardiser
+from densitometer.numerics import pinned
 
 T = TypeVar("T")
 
@@ -34,6 +35,9 @@ MODEL_FILE = "model.safetensors"
 
 MOST_DIMENSIONS = 10_000
 """Of a model that makes sense: a foreign file may not ask for all memory there is."""
+
+HEADERS_FAULT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a header from elsewhere makes a family raise; anything else is not the file's fault."""
 
 FORMAT = "densitometer-1"
 """Names this layout of files; a change of layout changes it."""
@@ -61,6 +65,7 @@ def encode_model(
     return _encode(model, {"kind": "model", **_header(family, model.dim), **(details or {})})
 
 
+@pinned()
 def load_model(path: str | os.PathLike[str]) -> Model:
     """The model that `save_model` wrote; `path` is its file, or the cell folder that holds it.
 
@@ -71,18 +76,19 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if path.is_dir():
         path = path / MODEL_FILE
     header, arrays = _read(path, "model")
+    key = jax.random.key(0)
     try:
         family = families.get(str(header["family"]), **header["hyperparameters"])
         dim = header["dim"]
         if not (isinstance(dim, int) and 1 <= dim <= MOST_DIMENSIONS):
             raise ValueError(f"its dimension is {dim!r:.50}")
         data = jax.ShapeDtypeStruct((2, dim), jnp.float32)
-        blank = eqx.filter_eval_shape(family.init, jax.random.key(0), data)
-        skeleton = eqx.filter_eval_shape(family.model, blank)
-    except Exception as error:  # whatever a header from elsewhere makes a family raise
-        reason = (str(error).splitlines() or ["no reason given"])[0][:100]
+        with np.errstate(all="ignore"):  # shapes are wanted, whatever the header's numbers are
+            blank = eqx.filter_eval_shape(family.init, key, data)
+            skeleton = eqx.filter_eval_shape(family.model, blank)
+    except HEADERS_FAULT as error:
         raise UsageError(
-            f"{path} is no model of this version of densitometer ({reason}); fit it again."
+            f"{path} is no model of this version of densitometer ({_reason(error)}); fit it again."
         ) from None
     # `fit` replaced the standardiser after the family made its model; its shapes are the same.
     assert isinstance(skeleton.standardiser, Standardiser)
@@ -167,8 +173,9 @@ def _decode(
         header = about.get("header", {})
         foreign = about.get("format") != FORMAT or not isinstance(header, dict)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
-        reason = (str(e).splitlines() or ["no reason given"])[0][:100]
-        raise UsageError(f"{name} is damaged or no {kind} file ({reason}); fit it again.") from None
+        raise UsageError(
+            f"{name} is damaged or no {kind} file ({_reason(e)}); fit it again."
+        ) from None
     if foreign:
         raise UsageError(f"{name} was not written by this version of densitometer; fit it again.")
     if about.get("sha256") != _digest(json.dumps(header, sort_keys=True), arrays):
@@ -180,10 +187,16 @@ def _decode(
 
 def _fill(name: Path | str, skeleton: T, arrays: Mapping[str, np.ndarray]) -> T:
     wanted = _named_leaves(skeleton)
-    shapes = {k: (tuple(v.shape), np.dtype(v.dtype)) for k, v in wanted.items()}
-    if shapes != {k: (v.shape, v.dtype) for k, v in arrays.items()}:
+    kinds = {k: (tuple(v.shape), np.dtype(v.dtype).kind) for k, v in wanted.items()}
+    if kinds != {k: (v.shape, v.dtype.kind) for k, v in arrays.items()}:
         raise UsageError(f"{name} does not fit its own hyper-parameters; fit it again.")
-    return jax.tree.unflatten(jax.tree.structure(skeleton), [arrays[name] for name in wanted])
+    # Parameters that a program made while it had JAX in 64-bit mode are rounded to ours.
+    leaves = [arrays[k].astype(v.dtype, copy=False) for k, v in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(skeleton), leaves)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
 
 
 def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -5,14 +5,17 @@ wrong ends in one sentence on standard error and exit status 2.
 """
 
 import argparse
+import codecs
 import contextlib
 import difflib
 import errno
 import functools
+import io
 import json
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +29,13 @@ from densitometer.registry import Field, Registry
 from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
+_PLAIN = {
+    "±": "+-", "–": "-", "−": "-", "×": "x", "≈": "~", "≤": "<=", "≥": ">=", "→": "->",
+    "²": "^2", "½": "1/2", "‖": "||", "√": "sqrt ", "∫": "int ", "Σ": "sum ", "∇": "grad ",
+    "δ": "delta", "ε": "eps", "σ": "sigma", "’": "'", "“": '"', "”": '"', "…": "...",
+}  # fmt: skip
+"""What is printed where an output has no such character."""
+
 MAX_POINTS = 100_000_000
 ENDING = tuple(getattr(signal, s) for s in ("SIGTERM", "SIGHUP") if hasattr(signal, s))
 """The signals that ask to end, other than Ctrl-C's; Windows has one of them."""
@@ -35,6 +45,7 @@ FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--fami
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     command = None
+    _print_anywhere()
     try:
         with _ending_signals_raise():
             options, unknown = _parser().parse_known_args(arguments)
@@ -63,6 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(2, f"cannot write {error.filename or 'a file'}: the disk is full.")
 
 
+def _print_anywhere() -> None:
+    """Let no character end a command: where an output has none such, it gets the plainest alike."""
+    codecs.register_error("densitometer", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="densitometer")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    plain = ""
+    for letter in error.object[error.start : error.end]:
+        base = unicodedata.normalize("NFKD", letter)[0]
+        plain += _PLAIN.get(letter, base if base.isascii() else "?")
+    return plain, error.end
+
+
 class _Ended(BaseException):
     """The process was asked to end by a signal other than Ctrl-C."""
 
@@ -89,8 +117,12 @@ def _ending_signals_raise() -> Iterator[None]:
 
 
 def _end(status: int, sentence: str) -> int:
-    print(f"densitometer: {sentence}", file=sys.stderr)
+    _tell(sentence)
     return status
+
+
+def _tell(sentence: str) -> None:
+    print(f"densitometer: {sentence}", file=sys.stderr)
 
 
 # --- what the commands do ---------------------------------------------------------------------
@@ -112,11 +144,11 @@ def _study(options: argparse.Namespace) -> int:
             raise UsageError(f"a {plan.device} is used on this machine; leave out the cluster.")
         if options.workers not in (None, 1):
             raise UsageError(f"a {plan.device} is used by one process; leave out --workers.")
-        check_device(plan.device)
         workers = 1
+    check_device(plan.device)
     with opened(folder, plan) as store:
         for sentence in store.damaged:
-            print(f"densitometer: {sentence}", file=sys.stderr)
+            _tell(sentence)
         cells, missing = len(plan.cells()), len(store.missing())
         console.print(
             f"{', '.join(plan.families)}, beside truth, kde and gmm, on {', '.join(plan.targets)}; "
@@ -134,7 +166,7 @@ def _study(options: argparse.Namespace) -> int:
                 from densitometer.study.cluster import connected, run_on
 
                 client = stack.enter_context(connected(options.scheduler, workers))
-                execute = functools.partial(run_on, client)
+                execute = functools.partial(run_on, client, tell=_tell)
                 workers = sum(client.nthreads().values()) or 1
             failures = run(store, console, workers=workers, execute=execute)
         if len(failures) < cells:
@@ -176,7 +208,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _fit(options: argparse.Namespace) -> int:
     from densitometer.files import check_folder, sealed, write_folder
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
     from densitometer.study.display import Display
     from densitometer.study.events import Desk
 
@@ -187,6 +219,7 @@ def _fit(options: argparse.Namespace) -> int:
     if strange and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
     settle()
+    check_device("cpu")
     plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     check_folder(folder.parent)
     from densitometer import floors, targets
@@ -205,10 +238,11 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _sample(options: argparse.Namespace) -> int:
     from densitometer.files import check_writable, write_points
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
 
     check_writable(options.out)
     settle()
+    check_device()
     from densitometer.checkpoint import load_model
     from densitometer.randomness import key_for
 
@@ -219,10 +253,11 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _log_prob(options: argparse.Namespace) -> int:
     from densitometer.files import check_writable, read_points, write_points
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
 
     check_writable(options.out)
     settle()
+    check_device()
     import jax.numpy as jnp
 
     from densitometer.checkpoint import load_model
@@ -241,11 +276,12 @@ def _log_prob(options: argparse.Namespace) -> int:
 
 def _score(options: argparse.Namespace) -> int:
     from densitometer.files import read_points
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
     settle()
+    check_device()
     from densitometer import targets
     from densitometer.judging import N_TEST
     from densitometer.scorecard import check_samples, score_samples
@@ -260,13 +296,13 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from densitometer.processes import settle
+    from densitometer.processes import check_device, settle
     from densitometer.study.store import read_plan
 
     read_plan(options.folder)
     settle()
-    _build_report(options.folder, _console())
-    return 0
+    check_device()
+    return 1 if _build_report(options.folder, _console()) else 0
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -285,14 +321,19 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _build_report(folder: Path, console: Any) -> None:
+def _build_report(folder: Path, console: Any) -> list[str]:
+    """Write the report, and say what is there and what could not be made; the latter."""
     from densitometer.report import build
 
+    failed: list[str] = []
     with console.status("writing the report"):
-        written = build(folder)
+        written = build(folder, failed=failed.append)
     for path in written:
         if path.parent == folder:
             console.print(f"Report   {path}", soft_wrap=True)
+    for sentence in failed:
+        _tell(sentence)
+    return failed
 
 
 def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:

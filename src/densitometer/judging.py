@@ -14,6 +14,7 @@ from densitometer.metrics import METRICS, density, faults, kde, modes, overlap, 
 from densitometer.metrics.grids import Grid, GridLaw
 from densitometer.metrics.order import in_random_order
 from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
+from densitometer.numerics import pinned
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
 
@@ -48,6 +49,7 @@ class Judgement(NamedTuple):
     log_density: Float[np.ndarray, "ny nx"] | None
 
 
+@pinned()
 def judge(
     model: Model, target: Target, seed: int, *, n_test: int, n_samples: int, n_grid: int
 ) -> Judgement:
@@ -105,6 +107,7 @@ def judge(
     return Judgement(estimates, samples, log_density)
 
 
+@pinned()
 def judge_samples(
     samples: Float[np.ndarray, "n d"], target: Target, seed: int, *, n_test: int
 ) -> dict[str, Estimate]:

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.counts import check_count
+from densitometer.numerics import pinned
 from densitometer.points import check_point
 
 Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
@@ -103,6 +104,7 @@ class Model(eqx.Module):
         """d, the dimension of the space."""
         return self.standardiser.shift.shape[0]
 
+    @pinned()
     def sample(self, key: Key[Scalar, ""], n: SupportsIndex) -> Float[Array, "n d"]:
         """`n` independent draws in data coordinates, float32.
 
@@ -132,6 +134,7 @@ class HasDensity(Model):
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         """log q(z) in standardised coordinates."""
 
+    @pinned()
     def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """log q(x) of one point, nats, data coordinates: log q(z) + log |dz/dx|."""
         return self._log_prob(self._to_standard(x, "log_prob")) + self.standardiser.log_det()
@@ -149,6 +152,7 @@ class HasBound(Model):
     ) -> Float[Array, ""]:
         """A one-draw estimate of the bound in standardised coordinates."""
 
+    @pinned()
     def log_prob_bound(
         self, key: Key[Scalar, ""], x: Float[Array, " d"], k: SupportsIndex = 1
     ) -> Float[Array, ""]:
@@ -171,6 +175,7 @@ class HasScore(Model):
     def _score(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇_z log q(z) in standardised coordinates."""
 
+    @pinned()
     def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """∇_x log q(x) of one point in data coordinates: the chain rule divides by the scale."""
         return self._score(self._to_standard(x, "score")) / self.standardiser.scale
@@ -183,6 +188,7 @@ class HasEnergy(HasScore):
     def _energy(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         """E(z) in standardised coordinates."""
 
+    @pinned()
     def energy(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """E(x) of one point in data coordinates: −log q(x) up to a constant, nats."""
         return self._energy(self._to_standard(x, "energy"))
@@ -206,6 +212,7 @@ class HasPath(Model):
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
         """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
 
+    @pinned()
     def path(
         self, key: Key[Scalar, ""], n: SupportsIndex, frames: SupportsIndex
     ) -> Float[Array, "frames n d"]:

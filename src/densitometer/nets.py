@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.numerics import pinned
+
 TIME_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
 """Angular frequencies of `time_features`."""
 
@@ -128,7 +130,7 @@ class Dropout(eqx.Module):
 @functools.cache
 def _projections(dim: int, count: int, seed: int) -> Float[np.ndarray, "{dim} {count}"]:
     """Directions of `fourier_features`: drawn once, not compiled into each place of use."""
-    with jax.ensure_compile_time_eval():
+    with pinned(), jax.ensure_compile_time_eval():
         return np.asarray(jax.random.normal(jax.random.key(seed), (dim, count)))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -14,8 +15,18 @@ from pathlib import Path
 from densitometer.errors import UsageError
 from densitometer.files import cache_folder
 
-PLATFORMS = {"gpu": "cuda,cpu"}
-"""What JAX calls a device. Its own choice of products in half precision would spoil densities."""
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}
+"""What JAX calls a device."""
+
+HEARD = (
+    "JAX_PLATFORMS",
+    "JAX_CUDA_VISIBLE_DEVICES",
+    "JAX_COMPILATION_CACHE",
+    "JAX_ENABLE_COMPILATION_CACHE",
+    "JAX_PERSISTENT_CACHE",
+    "JAX_LOG",
+)
+"""How those of JAX's settings begin that a person's environment may choose: where, not what."""
 
 FLAGS = ["--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
 """For XLA: one thread a process."""
@@ -38,38 +49,52 @@ def cores() -> list[int]:
     return allowed
 
 
-def settle(device: str = "cpu") -> None:
+def settle(device: str | None = None) -> None:
     """Tell the numerical libraries to use one thread, and JAX to remember what it has compiled.
 
-    It has an effect before they are imported only. Results do not depend on what is remembered; a
-    damaged memory (JAX writes it carelessly) costs a compilation, and is nothing to tell a person.
-    The environment may choose what JAX computes on where we ask for nothing but the CPU.
+    It has an effect before they are imported only. What else a person's environment tells JAX would
+    change numbers, and pictures if it told Matplotlib, and is not heard. Results do not depend on
+    what is remembered; a memory that cannot be written or is damaged (JAX writes it carelessly)
+    costs a compilation, and is nothing to tell a person.
+
+    Args:
+        device: what to compute on; None leaves it to the environment, and without a word of it is
+            the CPU.
     """
     warnings.filterwarnings("ignore", message=".*persistent compilation cache")
-    flags = [f for f in os.environ.get("XLA_FLAGS", "").split() if f not in (*FLAGS, SAME_KERNELS)]
-    flags += FLAGS
-    if device in PLATFORMS:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # nor is where it keeps its fonts
+    for name in [*os.environ]:
+        if name.startswith(("JAX_", "EQX_")) and not name.startswith(HEARD):
+            del os.environ[name]
+    flags = [*_own_flags(), *FLAGS]
+    if device is not None:
+        os.environ["JAX_PLATFORMS"] = PLATFORMS[device]
+    if device == "gpu":
         flags.append(SAME_KERNELS)
-        os.environ |= {
-            "JAX_PLATFORMS": PLATFORMS[device],
-            "JAX_DEFAULT_MATMUL_PRECISION": "float32",
-        }
         # One thread, our choice for the CPU (below), would compile hundreds of kernels in turn.
         os.environ.pop("PJRT_NPROC", None)
     else:
         # Else the order of sums depends on how many cores a process may use.
-        os.environ.setdefault("PJRT_NPROC", "1")
+        os.environ["PJRT_NPROC"] = "1"
     os.environ["XLA_FLAGS"] = " ".join(flags)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    os.environ["MPLBACKEND"] = "agg"
     for name, value in {
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache_folder() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(name, value)
+    if (caches := cache_folder()) is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "jax"))
     _keep_freed_memory()
+
+
+def _own_flags() -> list[str]:
+    """What the environment tells XLA that we do not."""
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return [flag for flag in flags if flag not in (*FLAGS, SAME_KERNELS)]
 
 
 def _keep_freed_memory() -> None:
@@ -84,25 +109,54 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def check_device(device: str) -> None:
-    """See, in a process of its own, whether JAX has such a device.
+def check_device(device: str | None = None) -> None:
+    """See that JAX starts as the environment tells it to, and that it computes on `device`.
+
+    To be called after `settle`. Where the environment says nothing of its own there is nothing to
+    see; else another process is asked, since one that has started JAX holds on to an accelerator.
+
+    Args:
+        device: what has to be computed on; None if that may be whatever the environment says.
 
     Raises:
-        UsageError: it has none.
+        UsageError: JAX does not start, or computes on something else.
     """
-    if device in PLATFORMS:
-        asked = subprocess.run(
-            [sys.executable, "-c", "import jax; jax.devices()"],
-            env=os.environ | {"JAX_PLATFORMS": PLATFORMS[device]},
-            capture_output=True,
-            text=True,
-        )
-        if asked.returncode != 0:
-            why = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+    platforms = os.environ["JAX_PLATFORMS"]
+    told = [f"JAX_PLATFORMS={platforms}"] * (platforms != PLATFORMS["cpu"])
+    told += [f"XLA_FLAGS={' '.join(_own_flags())}"] * bool(_own_flags())
+    if told:
+        found, why = _asked(platforms)
+        if not found:
             raise UsageError(
-                f"JAX can use no {device} here ({why[:200]}); install densitometer[cuda] on a "
+                f"JAX does not start here with {' and '.join(told)} in the environment ({why}); "
+                "leave that out."
+            )
+        if device == "cpu" and found != "cpu":
+            raise UsageError(
+                f"the plan is to compute on the cpu, and {told[0]} in the environment is to "
+                f"compute on a {found}; leave that out."
+            )
+    if device == "gpu":
+        found, why = _asked(PLATFORMS[device])
+        if found != device:
+            raise UsageError(
+                f"JAX can use no {device} here ({why}); install densitometer[cuda] on a "
                 "machine that has one, or leave out --device."
             )
+
+
+def _asked(platforms: str) -> tuple[str, str]:
+    """What JAX computes on with some choice of platforms, nothing if it does not start; and why."""
+    asked = subprocess.run(
+        [sys.executable, "-c", "import jax; print(jax.devices()[0].platform)"],
+        env=os.environ | {"JAX_PLATFORMS": platforms, "JAX_TRACEBACK_FILTERING": "off"},
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode == 0:
+        found = asked.stdout.split()[-1]
+        return found, f"it found a {found} only"
+    return "", (asked.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
 
 
 def die_with_parent() -> None:

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Key, Scalar, UInt32
 
 from densitometer.counts import check_seed
+from densitometer.numerics import GENERATOR
 
 
 def key_for(seed: SupportsIndex | UInt32[Array, ""], purpose: str) -> Key[Scalar, ""]:
@@ -23,4 +24,5 @@ def key_for(seed: SupportsIndex | UInt32[Array, ""], purpose: str) -> Key[Scalar
             value is not known, but its type is.
     """
     known = seed if isinstance(seed, Tracer) else jnp.uint32(check_seed(seed))
-    return jax.random.fold_in(jax.random.key(known), zlib.crc32(purpose.encode()) & 0x7FFFFFFF)
+    key = jax.random.key(known, impl=GENERATOR)
+    return jax.random.fold_in(key, zlib.crc32(purpose.encode()) & 0x7FFFFFFF)

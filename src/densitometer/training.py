@@ -29,6 +29,7 @@ from densitometer.counts import check_seed
 from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
+from densitometer.numerics import pinned
 from densitometer.points import STRAY, check_points, check_spread, told_far
 from densitometer.randomness import key_for
 
@@ -122,6 +123,7 @@ def fit(
     return fit_seeds(family, [train], [holdout], seeds=[seed], budget=budget, progress=progress)[0]
 
 
+@pinned()
 def fit_seeds(
     family: Family,
     trains: Sequence[Any],

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +20,26 @@ from densitometer.report.results import Results
 @pytest.fixture(scope="module")
 def built(finished_study, tmp_path_factory):
     """A study's folder and the paths of its report; a second report, made meanwhile in another
-    process, with another order of sets and hashes, of a copy of the study."""
+    process, with another order of sets and hashes, of a copy of the study, by a person who has
+    settings for everything and a home that cannot be written."""
     folder, again = (tmp_path_factory.mktemp(name) / "study" for name in ("one", "other"))
     for copy in (folder, again):
         shutil.copytree(finished_study, copy)
     code = f"from densitometer import report; report.build({str(again)!r})"
-    with subprocess.Popen([sys.executable, "-c", code]) as other:
+    own = tmp_path_factory.mktemp("settings")
+    (own / "matplotlibrc").write_text("text.usetex: True\naxes.grid: True\nfigure.dpi: 31\n")
+    (own / "startup.py").write_text("print('hello')")
+    settings = {
+        "HOME": "/dev/null",
+        "MPLCONFIGDIR": str(own),
+        "MPLBACKEND": "svg",
+        "PYTHONSTARTUP": str(own / "startup.py"),
+        "PYTHONIOENCODING": "ascii",
+        "LC_ALL": "C",
+        "TZ": "Asia/Kathmandu",
+        "SOURCE_DATE_EPOCH": "1",
+    }
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | settings) as other:
         paths = report.build(folder)
     assert other.returncode == 0
     return folder, paths, again
@@ -123,6 +139,38 @@ def test_a_warning_of_the_typesetter_is_an_error(finished_study, monkeypatch):
         writeup.pdf(results, drawn)
 
 
+def unwell(*_):
+    raise RuntimeError("\nno kernel\nof that name")
+
+
+def test_a_part_that_cannot_be_made_is_named_and_does_not_cost_the_others(study, monkeypatch):
+    monkeypatch.setattr(report, "_executed", unwell)
+    monkeypatch.setattr(writeup, "pdf", unwell)
+    told = []
+    written = {str(path.relative_to(study)) for path in report.build(study, failed=told.append)}
+    assert told == [
+        "report.pdf could not be made (RuntimeError: no kernel).",
+        "notebook.ipynb could not be made (RuntimeError: no kernel).",
+    ]
+    assert {"gallery.html", "figures/sampling.svg", "figures/faults.pdf"} <= written
+    assert not {"report.pdf", "notebook.ipynb"} & written
+    assert (study / "gallery.html").exists()
+
+
+def test_a_figure_that_cannot_be_drawn_is_named_and_so_is_what_needs_it(study, monkeypatch):
+    monkeypatch.setattr(report, "_executed", lambda _: b"{}")
+    monkeypatch.setitem(figures.ALL, "curves", unwell)
+    with pytest.raises(UsageError) as told:
+        report.build(study)
+    assert re.fullmatch(
+        r"figures/curves could not be made \(RuntimeError: no kernel\)\. "
+        r"report\.pdf could not be made \(TypstError: .*curves\.pdf.*\)\.",
+        str(told.value),
+    )
+    assert (study / "figures/faults.pdf").exists()
+    assert (study / "gallery.html").exists()
+
+
 @pytest.mark.parametrize("name", ["matplotlib", "typst"])
 def test_a_missing_extra_is_told_in_a_sentence(finished_study, monkeypatch, name):
     find = importlib.util.find_spec
@@ -157,4 +205,4 @@ def test_a_variant_is_reported_as_its_family_under_its_own_name(study):
     results = Results.read(study)
     assert results.families == ("vae", "gan", "dsm.width=64")
     assert style.colour("dsm.width=64") == style.colour("dsm")
-    assert report._drawn(results)["report.pdf"].startswith(b"%PDF")
+    assert report._drawn(results, {})["report.pdf"].startswith(b"%PDF")

@@ -2,18 +2,23 @@ import contextlib
 import functools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fake_cells
 import pytest
+from distributed.protocol.pickle import dumps
 from rich.console import Console
 
+import densitometer
 from densitometer import cli
 from densitometer.errors import UsageError
-from densitometer.study.cluster import connected, run_on
+from densitometer.study.cluster import _describing, _difference, connected, run_on
 from densitometer.study.runner import run
 from densitometer.study.store import opened
 
@@ -88,6 +93,103 @@ def test_a_worker_that_dies_under_a_cell_is_survived(cluster, local, tmp_path):
     assert study(tmp_path / "out", cluster, work) == {}
     assert len(list(marks.iterdir())) == 2
     assert (tmp_path / "out/results.csv").read_bytes() == local
+
+
+def test_a_worker_of_another_version_is_refused_with_both_versions(cluster, tmp_path, monkeypatch):
+    here = _describing()()
+    monkeypatch.setattr("densitometer.__version__", "0.0.7")
+    with pytest.raises(UsageError) as told:
+        study(tmp_path, cluster)
+    assert re.fullmatch(
+        rf"the Dask worker tcp://[\d.:]+ has densitometer {re.escape(here['densitometer'])}, and "
+        r"this study densitometer 0\.0\.7; give every worker the same\.",
+        str(told.value),
+    )
+    assert not list(tmp_path.glob("cells/*/*/*"))
+
+
+def test_one_changed_line_makes_another_package(tmp_path, monkeypatch):
+    here = _describing()()
+    copy = shutil.copytree(Path(densitometer.__file__).parent, tmp_path / "densitometer")
+    monkeypatch.setattr(densitometer, "__file__", str(copy / "__init__.py"))
+    assert _describing()() == here
+    with (copy / "metrics" / "two_sample.py").open("a") as file:
+        file.write("MATCHED = 300\n")
+    there = _describing()()
+    assert _difference(here, there) == (
+        f"has source {there['source']}, and this study source {here['source']}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        ({"densitometer": "1", "jax": "2"}, None),
+        ({"densitometer": "0", "jax": "2"}, "has densitometer 0, and this study densitometer 1"),
+        ({"densitometer": "1"}, "has jax none, and this study jax 2"),
+        ({"missing": "ImportError: no"}, "cannot import densitometer (ImportError: no)"),
+        (
+            TypeError("code"),
+            "cannot tell what it has (TypeError: code), where this study has densitometer 1, jax 2",
+        ),
+    ],
+)
+def test_in_what_a_worker_differs_is_told(theirs, why):
+    assert _difference({"densitometer": "1", "jax": "2"}, theirs) == why
+
+
+def test_a_worker_without_the_package_can_run_what_describes_it():
+    code = "import sys, pickle; sys.modules['densitometer'] = None; "
+    code += "print(pickle.load(sys.stdin.buffer)())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], input=dumps(_describing()), capture_output=True
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.decode().startswith("{'missing': 'ModuleNotFoundError: ")
+
+
+class Lonely:
+    """A client of a scheduler that has no worker but one that is gone when it is asked."""
+
+    class scheduler:
+        address = "tcp://here:1"
+
+    def __init__(self):
+        self.looks = 0
+
+    def nthreads(self):
+        self.looks += 1
+        if self.looks > 12:
+            raise KeyboardInterrupt
+        return {"tcp://gone:1": 1} if self.looks == 1 else {}
+
+    def run(self, function, workers, on_error):
+        return dict.fromkeys(workers, OSError("gone"))
+
+    def subscribe_topic(self, *_):
+        pass
+
+    def unsubscribe_topic(self, *_):
+        pass
+
+    def cancel(self, *_, **__):
+        pass
+
+
+def test_a_scheduler_without_workers_is_told_once_and_waited_for(monkeypatch):
+    monkeypatch.setattr("densitometer.study.cluster.PATIENCE", 0.02)
+    monkeypatch.setattr("densitometer.study.cluster.LOOK_ROUND", 0.01)
+    told, cells = [], fake_cells.plan().cells()
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            run_on(
+                Lonely(), cells, fake_cells.good, lambda _: None, lambda _: None, tell=told.append
+            )
+        )
+    assert told == [
+        "the Dask scheduler at tcp://here:1 has had no worker for 0 seconds, and the study waits; "
+        "start one with `dask worker tcp://here:1`."
+    ]
 
 
 def test_no_scheduler_is_a_sentence(monkeypatch, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import functools
+import io
 import multiprocessing
 import os
 import random
@@ -13,9 +14,10 @@ import fake_cells
 import pytest
 from rich.console import Console
 
+from densitometer.errors import UsageError, cause
 from densitometer.study import executors
 from densitometer.study.executors import _serve, take
-from densitometer.study.plan import Cell
+from densitometer.study.plan import Cell, Plan
 from densitometer.study.runner import in_order, run
 from densitometer.study.store import opened
 
@@ -103,6 +105,27 @@ def test_a_cell_that_raises_is_recorded_and_retried(tmp_path):
     assert not (tmp_path / "cells/spiral/dsm/1/error.txt").exists()
     study(tmp_path / "other")
     assert (tmp_path / "results.csv").read_bytes() == (tmp_path / "other/results.csv").read_bytes()
+
+
+def test_a_cell_that_fails_says_why_in_its_line(tmp_path):
+    plan, out = Plan.make({"gan": {}}, ["spiral"], budget="smoke"), io.StringIO()
+    with opened(tmp_path, plan) as store:
+        failures = run(store, Console(file=out), workers=2, work=fake_cells.raises_with_a_note)
+    assert set(failures.values()) == {"ValueError: this cell is ill"}
+    for cell, line in zip(range(1, 5), out.getvalue().splitlines(), strict=True):
+        assert line.startswith(f"{cell}/4  spiral/")
+        assert line.endswith("  failed: ValueError: this cell is ill")
+    trace = (tmp_path / "cells/spiral/gan/0/error.txt").read_text()
+    assert trace.startswith("Traceback")
+    assert "and this is how" in trace
+
+
+def test_an_error_that_says_nothing_is_told_by_its_line():
+    with pytest.raises(StopIteration) as raised:
+        next(iter(()))
+    assert cause(raised.value) == "StopIteration: next(iter(()))"
+    assert cause(KeyError()) == "KeyError"
+    assert cause(UsageError("do this.\nAnd that.")) == "UsageError: do this."
 
 
 @pytest.mark.parametrize(("times", "fails"), [(1, False), (2, False), (3, True)])

@@ -3,12 +3,14 @@
 Only `build` imports Matplotlib and Typst, which come with ``pip install 'densitometer[report]'``.
 """
 
+import contextlib
 import importlib.util
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from densitometer.errors import UsageError
+from densitometer.errors import UsageError, cause
 
 if TYPE_CHECKING:
     from densitometer.report.results import Results
@@ -18,10 +20,15 @@ __all__ = ["build"]
 _NEEDED = ("matplotlib", "typst", "jupytext", "nbclient", "ipykernel")
 
 
-def build(folder: Path | str) -> list[Path]:
+def build(folder: Path | str, *, failed: Callable[[str], None] | None = None) -> list[Path]:
     """Write the report of the study in `folder`, finished or not, into that folder.
 
-    The same results give the same bytes.
+    The same results give the same bytes, whatever a person's own settings are. A part that cannot
+    be made does not cost the others.
+
+    Args:
+        folder: of the study.
+        failed: told, in a sentence each, which parts could not be made and why.
 
     Returns:
         The paths written: ``figures/*.pdf``, ``*.png`` and ``sampling.svg``, ``report.pdf``,
@@ -29,7 +36,8 @@ def build(folder: Path | str) -> list[Path]:
 
     Raises:
         UsageError: there is no study in `folder` or no finished cell, the folder cannot be
-            written, or a package of the extra ``report`` is missing.
+            written, or a package of the extra ``report`` is missing; or, when all others are
+            written, a part could not be made and there is no `failed` to tell.
     """
     folder = Path(folder)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -38,27 +46,62 @@ def build(folder: Path | str) -> list[Path]:
             f"a report needs {', '.join(missing)}; get it with pip install 'densitometer[report]'."
         )
     from densitometer.files import write_file
-    from densitometer.report import notebook
     from densitometer.report.results import Results
 
-    results = Results.read(folder)
+    results, errors = Results.read(folder), {}
     with ThreadPoolExecutor(1) as aside:  # a notebook runs in a process of its own
-        run = aside.submit(notebook.executed, results)
-        files = _drawn(results)
-        files["notebook.ipynb"] = run.result()
+        run = aside.submit(_executed, results)
+        files = _drawn(results, errors)
+        with _part("notebook.ipynb", errors):
+            files["notebook.ipynb"] = run.result()
     for name, content in files.items():
         write_file(folder / name, content)
+    sentences = [f"{name} could not be made ({why})." for name, why in errors.items()]
+    if failed is not None:
+        for sentence in sentences:
+            failed(sentence)
+    elif errors:
+        raise UsageError(" ".join(sentences))
     return [folder / name for name in files]
 
 
-def _drawn(results: "Results") -> dict[str, bytes]:
-    from densitometer.report import animation, figures, gallery, writeup
+@contextlib.contextmanager
+def _part(name: str, errors: dict[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever a font, a kernel or a typesetter raises
+        errors[name] = cause(error)
 
-    drawn = {name: draw(results) for name, draw in figures.ALL.items()}
-    vectors = {name: figures.render(figure, "pdf") for name, figure in drawn.items()}
-    files = {f"figures/{name}.pdf": content for name, content in vectors.items()}
-    files |= {f"figures/{name}.png": figures.render(f, "png") for name, f in drawn.items()}
-    files["report.pdf"] = writeup.pdf(results, vectors)
-    files["gallery.html"] = gallery.page(results)
-    files["figures/sampling.svg"] = animation.svg(results)
+
+def _executed(results: "Results") -> bytes:
+    from densitometer.report import notebook
+
+    return notebook.executed(results)
+
+
+def _drawn(results: "Results", errors: dict[str, str]) -> dict[str, bytes]:
+    """All files but the notebook; in `errors`, by name, why some could not be made."""
+    files: dict[str, bytes] = {}
+    vectors: dict[str, bytes] = {}
+    with _part("figures", errors):
+        from densitometer.report import figures
+
+        for name, draw in figures.ALL.items():
+            with _part(f"figures/{name}", errors):
+                figure = draw(results)
+                vectors[name] = figures.render(figure, "pdf")
+                files[f"figures/{name}.pdf"] = vectors[name]
+                files[f"figures/{name}.png"] = figures.render(figure, "png")
+    with _part("report.pdf", errors):
+        from densitometer.report import writeup
+
+        files["report.pdf"] = writeup.pdf(results, vectors)
+    with _part("gallery.html", errors):
+        from densitometer.report import gallery
+
+        files["gallery.html"] = gallery.page(results)
+    with _part("figures/sampling.svg", errors):
+        from densitometer.report import animation
+
+        files["figures/sampling.svg"] = animation.svg(results)
     return files

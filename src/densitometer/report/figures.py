@@ -9,7 +9,6 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -170,7 +169,7 @@ def faults(results: Results, across: int = 3) -> Figure:
     Shaded is the truth's support. The small picture shows where on the target the place is.
     """
     cases = found_faults.shown(results)
-    with matplotlib.rc_context(style.RC):
+    with style.settings():
         if not cases:
             figure = Figure(figsize=(style.TEXT_WIDTH * MM, 10 * MM), dpi=150)
             figure.text(0.5, 0.5, "no fault beyond chance", ha="center", va="center")
@@ -251,7 +250,7 @@ def render(figure: Figure, kind: Literal["pdf", "png"]) -> bytes:
     """The figure as a file, byte-identical for the same figure."""
     file = io.BytesIO()
     undated = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
-    with matplotlib.rc_context(style.RC):
+    with style.settings():
         figure.savefig(file, format=kind, dpi=style.DPI, metadata=undated[kind])
     return file.getvalue()
 
@@ -374,7 +373,7 @@ class _Wall:
 def _wall(
     rows: Sequence[str], columns: Sequence[str], aspect: float, **kwargs: Any
 ) -> Iterator[_Wall]:
-    with matplotlib.rc_context(style.RC):
+    with style.settings():
         yield _Wall(rows, columns, aspect, **kwargs)
 
 

@@ -39,11 +39,22 @@ def executed(results: Results) -> bytes:
     notebook = source()
     with tempfile.TemporaryDirectory() as profile:
         # The kernel is this very Python, whatever kernels a person has installed, with a profile
-        # of its own, and finds Matplotlib's font cache where this process has already filled it.
+        # and settings of its own, and finds Matplotlib's font cache where this process has already
+        # filled it.
         manager = AsyncKernelManager(
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), **_transport(profile)
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+            connection_file=f"{profile}/connection.json",
+            **_transport(profile),
         )
-        own = {"IPYTHONDIR": profile, "MPLCONFIGDIR": matplotlib.get_configdir()}
+        own = {
+            "IPYTHONDIR": profile,
+            "MATPLOTLIBRC": f"{matplotlib.get_data_path()}/matplotlibrc",
+            "MPLCONFIGDIR": matplotlib.get_configdir(),
+            "MPLBACKEND": "",
+            "PYTHONSTARTUP": "",
+            "PYTHONWARNINGS": "",
+            "JAX_PLATFORMS": "cpu",
+        }
         client = NotebookClient(
             notebook,
             km=manager,
@@ -51,8 +62,7 @@ def executed(results: Results) -> bytes:
             record_timing=False,
             resources={"metadata": {"path": str(results.folder)}},
         )
-        env = {**os.environ, **own, "JAX_PLATFORMS": "cpu", "MPLBACKEND": ""}
-        asyncio.run(client.async_execute(cleanup_kc=True, env=env))
+        asyncio.run(client.async_execute(cleanup_kc=True, env={**os.environ, **own}))
     return nbformat.writes(notebook).encode() + b"\n"
 
 

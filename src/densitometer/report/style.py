@@ -6,6 +6,7 @@ twice that of the usual colour-blind-safe palettes. All are dark enough for a li
 is known, the truth and the baselines, is grey.
 """
 
+import contextlib
 from typing import Any
 
 from densitometer.study.plan import family_of
@@ -117,4 +118,11 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
-"""Matplotlib settings of every figure, applied in a context, never globally."""
+"""What figures have otherwise than Matplotlib's defaults."""
+
+
+def settings() -> contextlib.AbstractContextManager[None]:
+    """The settings of every figure while it is drawn, whatever a person's own are."""
+    import matplotlib.style
+
+    return matplotlib.style.context(["default", RC])

@@ -86,7 +86,7 @@ class Display:
             self._seconds[event.cell.family].append(seconds)
             result = "   ".join(headline(rows)) + f"   {seconds:.0f} s"
         else:
-            result = f"failed: {event.error.strip().splitlines()[-1]}"
+            result = f"failed: {event.error}"
         count = f"{self._done:>{len(str(self._total))}}/{self._total}"
         line = f"{count}  {event.cell!s:<{self._width}}  {result}"
         self._console.print(line, soft_wrap=True)

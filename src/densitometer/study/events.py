@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
+from densitometer.errors import cause
 from densitometer.study.plan import Cell
 
 
@@ -33,10 +35,17 @@ class Finished(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A cell raised, or its workers died; this is why."""
+    """A cell raised, or its workers died; this is why, in one line."""
 
     cell: Cell
     error: str
+    trace: str = ""
+    """Where it was raised, if it was, in many lines."""
+
+    @classmethod
+    def by(cls, cell: Cell, error: Exception) -> "Failed":
+        """A cell that raised."""
+        return cls(cell, cause(error), "".join(traceback.format_exception(error)))
 
 
 Event = Running | Kept | Finished | Failed

@@ -9,7 +9,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from multiprocessing import connection
@@ -177,6 +176,6 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str
             try:
                 work: Work = pipe.recv()  # imports JAX, now that everything is settled
                 event = Finished(cell, work(Desk(cell, kept, pipe.send)))
-            except Exception:
-                event = Failed(cell, traceback.format_exc())
+            except Exception as error:
+                event = Failed.by(cell, error)
             pipe.send(event)

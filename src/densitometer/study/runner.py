@@ -66,7 +66,7 @@ def run(
             elif isinstance(event, Kept):
                 store.keep(event.cell, event.checkpoint)
             elif isinstance(event, Failed):
-                store.put_error(event.cell, event.error)
+                store.put_error(event.cell, event.trace or event.error)
                 failures[event.cell] = event.error
             display.show(event, store.rows(event.cell) if isinstance(event, Finished) else ())
             if time.monotonic() - written > WRITE_EVERY:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.counts import check_count
 from densitometer.estimates import Estimate
+from densitometer.numerics import pinned
 from densitometer.points import check_point
 
 __all__ = ["Target"]
@@ -88,7 +89,7 @@ class Target(abc.ABC):
             UsageError: `n` is no whole number above 0.
         """
         n = check_count(n, "n")
-        with jax.enable_x64(False):
+        with pinned():
             keys = jax.random.split(key, -(-n // CHUNK) * CHUNK)
             chunks = [_sample(self, keys[i : i + CHUNK]) for i in range(0, len(keys), CHUNK)]
             return jnp.concatenate(chunks)[:n]
