@@ -72,6 +72,18 @@ def test_the_verdict_allows_for_the_number_of_metrics():
     assert "b is 9, above what the truth scores" in bad.sentence
 
 
+def test_a_fault_without_error_is_certain():
+    """Samples that are all alike have no scatter: nothing is divided by it."""
+    floors_ = dataclasses.replace(
+        normal_floors(), metrics={"shift": Floor(0.0, 0.01, 0.02), "leak": Floor(-0.1, 0.0, 0.1)}
+    )
+    found = floors_.verdict(
+        {"shift": Estimate(0.5, 0.0, "samples(n=9)"), "leak": Estimate(0.9, 0.1, "samples(n=9)")}
+    )
+    assert found.fault == "shift"
+    assert found.sentence == "shifted by 0.5 standard deviations"
+
+
 @pytest.mark.parametrize("repeats", [4, 40])
 def test_rare_counts_leave_a_finite_threshold(repeats):
     cards = [{"a": 0.0, "b": float(i)} for i in range(repeats)]
