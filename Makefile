@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics pictures tutorial clean
+.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics pictures tutorial coverage release-check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -19,9 +19,14 @@ study: $(VENV)/.report ## run the study and write its report, into out/study
 test: $(VENV)/.dev ## run the tests
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
 
-lint: $(VENV)/.dev ## check style and types
+coverage: $(VENV)/.dev ## run the tests and see what they reach, in build/coverage/index.html
+	@$(BIN)/python -m pytest -q -n 2 --cov --cov-report=html $(ARGS)
+
+lint: $(VENV)/.dev ## check style, types, imports and the gallery's script
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/oxlint --quiet --format=unix src
+	@said=$$($(BIN)/lint-imports --no-logo --no-cache) || { echo "$$said"; exit 1; }
 	@$(BIN)/pyright
 
 format: $(VENV)/.dev ## put the source into its style
@@ -50,6 +55,9 @@ tutorial: $(VENV)/.report ## execute the tutorial again, and keep its outputs
 
 docs: $(VENV)/.dev ## make the site of the documentation, into site/, and run every example in it
 	@.ci/docs $(abspath $(BIN))
+
+release-check: $(VENV)/.dev ## build what is released, and use it in an empty environment
+	@$(BIN)/python .ci/release.py
 
 clean: ## remove what can be made again, but for the studies in out/
 	@rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ N = 2000
 TARGET = "gaussian_mixture"
 """Whose faults are planted at every size."""
 
-SIZES = (125, 250, 500, 1000, 2000, 4000)
+SIZES = (125, 250, 500, 1000, 2000)
 
 TRUTHS = 40
 """True samples a size: a value beyond all of them is found."""
@@ -148,10 +148,13 @@ def detection(found: dict[tuple[str, int], Cards]) -> list[str]:
 def draw(found: dict[tuple[str, int], Cards], path: Path) -> None:
     """The figure: a panel a metric, the band of true samples, a line a sampler."""
     import matplotlib.pyplot as plt
+    from matplotlib.artist import Artist
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
 
     from densitometer.report import style
 
-    with plt.rc_context(style.RC | {"font.size": 8}):
+    with plt.rc_context({**style.RC, "font.size": 8}):
         figure, axes = plt.subplots(2, 4, figsize=(9.5, 4.6), sharex=True)
         for ax, (metric, title) in zip(axes.flat, SHOWN.items(), strict=True):
             values = {f: [[c[metric] for c in found[f, n]] for n in SIZES] for f in LINES}
@@ -182,8 +185,10 @@ def draw(found: dict[tuple[str, int], Cards], path: Path) -> None:
             ax.minorticks_off()
         for ax in axes[1]:
             ax.set_xlabel("samples")
-        handles = [plt.Line2D([], [], color=c, ls=d, lw=1.4, label=w) for w, c, d in LINES.values()]
-        handles.append(plt.Rectangle((0, 0), 1, 1, color="#dddddd", label="95 % of true samples"))
+        handles: list[Artist] = [
+            Line2D([], [], color=c, ls=d, lw=1.4, label=w) for w, c, d in LINES.values()
+        ]
+        handles.append(Rectangle((0, 0), 1, 1, color="#dddddd", label="95 % of true samples"))
         figure.legend(handles=handles, ncols=5, frameon=False, loc="upper center", fontsize=8)
         figure.tight_layout(rect=(0, 0, 1, 0.94))
         figure.savefig(path, dpi=110)

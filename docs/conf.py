@@ -44,7 +44,8 @@ html_show_sphinx = False
 html_copy_source = False
 
 add_module_names = False
-autodoc_default_options = {"members": True, "show-inheritance": True}
+# `__all__` is what is promised (docs/interface.md); the reference has every public name.
+autodoc_default_options = {"members": True, "show-inheritance": True, "ignore-module-all": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 80

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +139,15 @@ SCORE = "score --samples x.npy --target spiral"
         ("study --sweep ddpm", "'ddpm' is not like ddpm.width=64,128"),
         ("study --sweep dddpm.width=3", "did you mean 'ddpm'?"),
         ("study --sweep ddpm.widht=3", "did you mean 'width'?"),
-        ("study --sweep ddpm.width=64,wide", "must be int, not 'wide'"),
-        ("study --sweep ddpm.width=64,0", "ddpm: width must be above 0, not 0"),
+        (
+            "study --sweep ddpm.width=64,wide",
+            "ddpm.width must be a whole number from 1 to 65536, not 'wide'",
+        ),
+        (
+            "study --sweep ddpm.width=64,0",
+            "ddpm.width must be a whole number from 1 to 65536, not '0'",
+        ),
+        ("study --sweep dsm.sigma_min=1,7.5", "sigma_min must be below sigma_max = 5.0, not 7.5"),
         ("study --families dsm --sweep ddpm.width=64", "ddpm is not among --families"),
         ("study --plan nowhere.toml", "cannot read nowhere.toml"),
         ("study --plan broken.toml", "broken.toml is no plan"),
@@ -153,8 +161,16 @@ SCORE = "score --samples x.npy --target spiral"
         ("fit dsm", "required: --target"),
         ("fit dsm --target spirale", "did you mean 'spiral'?"),
         ("fit dsm --target spiral --family.widht 3", "did you mean '--family.width'?"),
-        ("fit dsm --target spiral --family.width wide", "must be int, not 'wide'"),
-        ("fit dsm --target spiral --family.sigma nan", "must be float or None, not 'nan'"),
+        (
+            "fit dsm --target spiral --family.width wide",
+            "width: must be a whole number from 1 to 65536, not 'wide'",
+        ),
+        ("fit dsm --target spiral --family.sigma nan", "from 1e-05 to 10000 or None, not 'nan'"),
+        ("fit vae --target spiral --family.ema 1", "must be a number above 0 and below 1, not '1'"),
+        (
+            "fit dsm --target spiral --family.sigma_min 10",
+            "must be below sigma_max = 5.0, not 10.0",
+        ),
         ("fit dsm --target spiral --family.sampler o", "must be 'ode' or 'langevin', not 'o'"),
         ("fit dsm --target spiral --out full", "no fitted cell"),
         ("fit dsm --target spiral --out file", "no fitted cell"),
@@ -173,13 +189,16 @@ SCORE = "score --samples x.npy --target spiral"
         ("score --samples short.npy --target spiral", "damaged or no .npy file"),
         ("score --samples pickle.npy --target spiral", "damaged or no .npy file"),
         ("score --samples complex.npy --target spiral", "complex128, not real numbers"),
-        ("score --samples words.csv --target spiral", "damaged or no .csv file"),
-        ("score --samples empty.csv --target spiral", "damaged or no .csv file"),
-        ("score --samples ragged.csv --target spiral", "damaged or no .csv file"),
+        ("score --samples words.csv --target spiral", "line 2 has 'three', which is no number"),
+        ("score --samples empty.csv --target spiral", "it is empty"),
+        ("score --samples ragged.csv --target spiral", "line 2 has 1 value, line 1 has 2"),
+        ("score --samples numbered.csv --target spiral", "line 1 has column numbers"),
+        ("score --samples far.npy --target spiral", "far.npy: row 7 (counted from 0) is"),
+        ("score --samples truth.npy --target spiral", "holds bool, not real numbers"),
         ("score --samples flat.npy --target spiral", "shape"),
         ("score --samples deep.npy --target spiral", "shape"),
         ("score --samples nan.npy --target spiral", "2 points with NaN"),
-        ("score --samples huge.npy --target spiral", "infinite"),
+        ("score --samples huge.npy --target spiral", "numbers beyond 3.4e+38"),
         ("score --samples few.npy --target spiral", "at least 100"),
         ("score good.npy --target spiral", "required: --samples"),
         ("report empty", "holds no study"),
@@ -199,7 +218,10 @@ def test_bad_input_is_one_sentence(command, expected, cell, capsys):
     write("complex.npy", GOOD * 1j)
     write("words.csv", b"one,two\nthree,four\n")
     write("empty.csv", b"")
-    write("ragged.csv", b"1,2\n3\n")
+    write("ragged.csv", b"1.0,2\n3\n")
+    write("numbered.csv", b"0,1\n" + b"0.5,0.2\n" * 200)
+    write("far.npy", np.where(np.arange(len(GOOD))[:, None] == 7, 1e16, GOOD))
+    write("truth.npy", GOOD > 0)
     write("good.npy", GOOD)
     write("flat.npy", GOOD[:, 0])
     write("deep.npy", GOOD[:, :, None].repeat(2, axis=2))
@@ -250,7 +272,7 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     assert "new/folder/report.pdf" in out
     assert Path("new/folder/results.csv").exists()
 
-    failing = functools.partial(runner.run.func, work=fake_cells.raises)
+    failing = functools.partial(cast(Any, runner.run).func, work=fake_cells.raises)
     monkeypatch.setattr(runner, "run", failing)
     command = "study --families dsm --targets spiral --seeds 2 --out failing"
     assert cli.main(command.split()) == 1
@@ -329,3 +351,26 @@ def test_a_signal_stops_the_study_with_a_sentence(number, times):
         err == f"densitometer: stopped by {number.name}; the same command continues where it was.\n"
     )
     assert Path("out/study/cells").is_dir()
+
+
+@pytest.mark.parametrize("command", ["list targets", "study --help", "report nowhere"])
+def test_commands_do_without_what_other_systems_lack(command):
+    program = f"""if True:
+        import os, signal, sys
+        sys.modules["fcntl"] = None
+        for module, names in {{
+            os: ["sched_getaffinity", "sched_setaffinity", "O_DIRECTORY", "fork"],
+            signal: ["SIGHUP", "SIGPIPE", "SIGKILL", "pthread_sigmask"],
+        }}.items():
+            for name in names:
+                vars(module).pop(name, None)
+        from densitometer import cli
+        sys.exit(cli.main({command.split()!r}))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if command.startswith("report"):
+        sentence = "densitometer: nowhere holds no study: it has no readable plan.json.\n"
+        assert (done.returncode, done.stderr) == (2, sentence)
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "spiral" in done.stdout

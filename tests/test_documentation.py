@@ -1,11 +1,14 @@
 """What is kept of the documentation is what its sources say."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import jupytext
 import nbformat
 import pytest
+
+from densitometer.study.store import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 
@@ -13,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def examples():
     spec = importlib.util.spec_from_file_location("examples", ROOT / ".ci" / "examples.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -63,3 +68,14 @@ def test_examples_run_what_claims_to_be_run(examples, tmp_path, capsys):
     page.write_text("```console\n$ false\n```\n")
     with pytest.raises(SystemExit, match="false"):
         examples.main([str(page)])
+
+
+def test_the_page_of_what_is_promised_names_what_the_package_does():
+    page = (ROOT / "docs" / "interface.md").read_text()
+    named = dict(re.findall(r"^\| `(densitometer[\w.]*)` \| (.*) \|$", page, re.MULTILINE))
+    assert len(named) == 11
+    for module, names in named.items():
+        assert re.findall(r"`(\w+)`", names) == importlib.import_module(module).__all__, module
+    stating = [p for p in ROOT.glob("src/**/*.py") if "\n__all__ = " in p.read_text()]
+    assert len(stating) == len(named), "a module states what is public, and is not on the page"
+    assert ", ".join(f"`{name}`" for name in COLUMNS) in " ".join(page.split())

@@ -24,7 +24,7 @@ class Exact(Energy):
     dim: int = 2
 
     @abc.abstractmethod
-    def whole(self, z): ...
+    def whole(self, z: jax.Array) -> jax.Array: ...
 
     def tilt(self, z):
         return self.whole(z) - jnp.sum(z**2) / (2 * energies.SPREAD**2)

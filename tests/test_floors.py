@@ -94,8 +94,12 @@ def test_of_densities_the_floor_is_the_truths_own_value():
     found = normal_floors()
     kl = found.floor("kl", Estimate(0.05, 0.01, "exact"), ENTROPY)
     assert kl == (-0.0196, 0.0, 0.0196, True)
-    assert found.floor("nll", Estimate(1.6, 0.1, "exact"), ENTROPY).median == 1.5
-    assert found.floor("mass", Estimate(1.01, 0.1, "exact"), ENTROPY).holds(1.01) is False
+    nll = found.floor("nll", Estimate(1.6, 0.1, "exact"), ENTROPY)
+    mass = found.floor("mass", Estimate(1.01, 0.1, "exact"), ENTROPY)
+    assert nll is not None
+    assert mass is not None
+    assert nll.median == 1.5
+    assert mass.holds(1.01) is False
     assert found.floor("nfe", Estimate(99, 1, "exact"), ENTROPY) is None
 
 
@@ -135,10 +139,92 @@ def test_other_sizes_and_laws_are_measured_once_and_kept(tmp_path, monkeypatch):
     assert floors.of(law, 100, 50) == first
     assert len(calls) == 3
     assert floors.known_floors(dm.targets.get("gaussian_mixture"), 100, 50) is None
+    monkeypatch.setattr(floors, "_MEASURED", {})  # as in the next process
+    assert floors.of(law, 100, 50) == first
+    assert len(calls) == 3
     (kept,) = (tmp_path / "densitometer" / "floors").iterdir()
     for damaged in ("", "{}", '{"n": 1}', "[]"):
         kept.write_text(damaged)
         assert floors.known_floors(law, 100, 50) is None
+
+
+def test_what_cannot_be_kept_is_used_all_the_same(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(floors, "REPEATS", 2)
+    calls = []
+    monkeypatch.setattr(floors, "perfect", lambda *args: calls.append(args) or {"a": 1.0})
+    law = dataclasses.replace(dm.targets.get("gaussian_mixture"), noise=0.21)
+    first = floors.of(law, 100, 50)
+    assert floors.of(law, 100, 50) == first
+    assert floors.known_floors(law, 100, 50) == first
+    assert len(calls) == 2
+    assert "is not kept for the next time" in capsys.readouterr().err
+
+
+def test_without_semaphores_one_process_measures(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no /dev/shm")
+
+    monkeypatch.setattr(floors, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(floors, "perfect", lambda *args: {"a": float(args[-1])})
+    cards = floors.true_scores(dm.targets.get("spiral"), 10, 10, range(3), workers=2)
+    assert cards == [{"a": 0.0}, {"a": 1.0}, {"a": 2.0}]
+
+
+# --- floors of any number of samples
+
+
+def simulated(n, repeats=4000, seed=0):
+    """Floors of values that depend on n as those of true samples do."""
+    rng = np.random.default_rng(seed + n)
+    mean = rng.normal(size=(repeats, 3)) / np.sqrt(n)
+    return floors.from_repeats(
+        [
+            {
+                "shift": float(np.hypot(one[0], one[1])),
+                "temperature": 1 + float(one[2]),
+                "bhattacharyya": 1 - float(one[0] ** 2 + one[1] ** 2),
+                "off_support": float(rng.binomial(n, 0.001)) / n,
+                "w2": float(rng.normal()),
+            }
+            for one in mean
+        ],
+        n,
+        100,
+    )
+
+
+def test_floors_of_more_samples_follow_from_those_of_fewer():
+    few, many = simulated(2000), simulated(18_000)
+    scaled = few.of_more(18_000)
+    assert scaled.n == 18_000
+    for metric, floor in many.metrics.items():
+        width = floor.high - floor.low
+        # a quantile of 4000 normal values has an error of 0.04 of their sd, 1 % of the width
+        slack = 0.2 if metric == "off_support" else 0.06  # of which one count is a tenth
+        assert scaled.metrics[metric].low == pytest.approx(floor.low, abs=slack * width), metric
+        assert scaled.metrics[metric].high == pytest.approx(floor.high, abs=slack * width), metric
+    never = dataclasses.replace(few, metrics={"off_support": Floor(0.0, 0.0, 0.0)})
+    assert never.of_more(18_000).metrics["off_support"] == Floor(0.0, 0.0, 0.0)
+
+
+def test_nothing_is_measured_of_more_samples_than_metrics_compare(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(floors, "REPEATS", 2)
+    sizes = []
+    monkeypatch.setattr(
+        floors, "perfect", lambda _, n, *rest: sizes.append(n) or {"shift": rest[-1] / 1e10}
+    )
+    law = dataclasses.replace(dm.targets.get("gaussian_mixture"), noise=0.22)
+    assert floors.seconds_to_measure(law, 1_000_000) < 60
+    found = floors.of(law, 1_000_000)
+    assert found.n == 1_000_000
+    few = floors.known_floors(law, judging.N_COMPARED)
+    assert few is not None
+    assert found == few.of_more(1_000_000)
+    assert floors.of(law, 2_000_000).n == 2_000_000  # known from the first time
+    assert max(sizes) == judging.N_COMPARED
 
 
 # --- planted faults

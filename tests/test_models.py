@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import toy
-from densitometer.models import CHUNK, Standardiser, batched
+from densitometer import families
+from densitometer.errors import UsageError
+from densitometer.models import CHUNK, HasPath, Standardiser, batched
 
 
 @pytest.fixture
@@ -40,6 +42,20 @@ def test_first_draws_do_not_depend_on_how_many_are_asked(model):
     assert model.sample(jax.random.key(0), CHUNK + 7).shape == (CHUNK + 7, 2)
     one = model.sample(jax.random.key(0), 5)
     assert len(np.unique(np.asarray(one))) == 10
+
+
+@pytest.mark.parametrize(("n", "frames", "wrong"), [(0, 2, "n"), (-3, 2, "n"), (5, 1, "frames")])
+@pytest.mark.parametrize("name", ["dsm", "sm", "gan"])
+def test_numbers_of_draws_and_frames_that_make_no_sense_are_a_sentence(name, n, frames, wrong):
+    family = families.get(name, width=4, depth=1)
+    model = family.model(family.init(jax.random.key(0), jnp.ones((4, 3))))
+    assert isinstance(model, HasPath)
+    least = {"n": 1, "frames": 2}[wrong]
+    with pytest.raises(UsageError, match=f"^{wrong} must be a whole number of at least {least}"):
+        model.path(jax.random.key(0), n, frames)
+    if wrong == "n":
+        with pytest.raises(UsageError, match=rf"^n must be .* of at least 1, not {n}\.$"):
+            model.sample(jax.random.key(0), n)
 
 
 def test_batched_equals_vmap_over_uneven_chunks(model):

@@ -1,10 +1,13 @@
 import dataclasses
-from typing import ClassVar
+import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import densitometer as dm
 import toy
@@ -131,7 +134,9 @@ def test_a_batch_is_drawn_with_replacement_or_is_all_there_is_from_anywhere_on()
 class Sighted(toy.MeanFamily):
     """Asks for all points, to see which come first: `step_first` is their mean, squared."""
 
-    drawn: ClassVar[int] = 10**6
+    @property
+    def drawn(self):
+        return 10**6
 
     def step(self, key, state, batch):
         state, info = super().step(key, state, batch)
@@ -156,6 +161,78 @@ def test_curves_csv_keeps_every_digit(data):
     header, *rows = fit.curves_csv().splitlines()
     assert header.startswith("step,train_loss,holdout_loss,holdout_kde_nll")
     assert [float(r.split(",")[2]) for r in rows] == fit.curves["holdout_loss"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("steps", "standard", "smoke"), [(1, 1, 1), (30, 30, 1), (1600, 1600, 16), (8000, 8000, 80)]
+)
+def test_a_budget_scales_steps_and_rounds_to_one_step(steps, standard, smoke):
+    family = toy.MeanFamily(steps=steps)
+    assert training.at_budget(family, "standard").steps == standard
+    assert training.at_budget(family, "smoke").steps == smoke
+
+
+@given(st.integers(1, 10**9))
+@settings(derandomize=True)
+def test_evaluations_are_twenty_or_fewer_and_the_last_is_at_the_end(steps):
+    moments = training.evaluation_steps(steps)
+    gaps = np.diff([0, *moments])
+    assert len(moments) == min(steps, training.EVALUATIONS)
+    assert moments[-1] == steps
+    assert np.all(gaps > 0)
+    assert np.ptp(gaps) <= 1  # so that there are two programs to compile at most
+    if steps % training.EVALUATIONS == 0:
+        assert moments == list(range(steps // 20, steps + 1, steps // 20))
+
+
+@pytest.mark.parametrize(("steps", "step"), [(1, [1]), (3, [1, 2, 3]), (7, [1, 2, 3, 4, 5, 6, 7])])
+def test_a_short_fit_is_evaluated_after_every_step(data, steps, step):
+    assert dm.fit(toy.MeanFamily(steps=steps), *data).curves["step"].tolist() == step
+
+
+def test_a_fit_of_uneven_chunks_is_that_of_one_chunk(data, monkeypatch):
+    family, heard = toy.MeanFamily(steps=50, worsens_at=40), []
+    fit = dm.fit(family, *data, progress=lambda *a: heard.append(a))
+    step = [2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27, 30, 32, 35, 37, 40, 42, 45, 47, 50]
+    assert fit.curves["step"].tolist() == [s for s, _, _ in heard] == step
+    assert fit.state.count == fit.selected_step == 40
+    monkeypatch.setattr(training, "EVALUATIONS", 1)
+    whole = dm.fit(dataclasses.replace(family, steps=40), *data)
+    assert np.array_equal(whole.state.mean, fit.state.mean)
+
+
+def test_divergence_in_uneven_chunks_is_told_at_its_evaluation(data):
+    fit = dm.fit(toy.MeanFamily(steps=50, breaks_at=21), *data)
+    assert fit.diverged_at == 22
+    assert fit.curves["step"].tolist() == [2, 5, 7, 10, 12, 15, 17, 20, 22]
+
+
+def test_a_fit_of_uneven_chunks_goes_on_with_the_same_bits(data, monkeypatch):
+    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
+    kept, again = [], []
+    begun = functools.partial(
+        training.fit_seeds, toy.MeanFamily(steps=33), [data[0]], [data[1]], seeds=[0]
+    )
+    [whole] = begun(keep=kept.append)
+    for resume in kept[::6]:
+        [fit] = begun(resume=resume, progress=lambda *a: again.append(a))
+        assert fit.curves_csv() == whole.curves_csv()
+        assert np.array_equal(fit.state.mean, whole.state.mean)
+    assert len(again) == 19 + 13 + 7 + 1
+
+
+@pytest.mark.parametrize("budget", ["huge", ["smoke"], None, 3])
+def test_a_budget_that_there_is_not_is_a_sentence(budget):
+    at_budget = inspect.unwrap(training.at_budget)  # for whom no beartype stands at the door
+    with pytest.raises(dm.UsageError, match=r"there is no budget .*; choose from smoke, standard"):
+        at_budget(toy.MeanFamily(), budget)
+
+
+@pytest.mark.parametrize("family", ["dsm", toy.MeanFamily, None])
+def test_what_is_no_family_is_a_sentence(family):
+    at_budget = inspect.unwrap(training.at_budget)
+    with pytest.raises(dm.UsageError, match="a family is made by families"):
+        at_budget(family, "smoke")
 
 
 def test_budgets_scale_steps(data):
@@ -197,7 +274,7 @@ def three_fits():
 
 def test_seeds_fitted_together_are_those_fitted_alone(three_fits):
     """The same batches, noise, curves and choice; sums are rounded in another order."""
-    family = dm.families.get("dsm", steps=50, width=16)
+    family = dm.families.get("dsm", steps=40, width=16)
     trains, holdouts = three_fits
     together = training.fit_seeds(family, trains, holdouts, seeds=[4, 5, 6])
     for fit, train, holdout, seed in zip(together, trains, holdouts, [4, 5, 6], strict=True):

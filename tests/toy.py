@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from densitometer.domains import Count, CountOrZero, Steps
 from densitometer.families.base import Family
 from densitometer.models import HasDensity, Standardiser
 from densitometer.nets import log_normal
@@ -56,11 +57,10 @@ class MeanFamily(Family):
     """
 
     name: ClassVar[str] = "mean"
-    zero_allowed: ClassVar[tuple[str, ...]] = ("breaks_at",)
-    steps: int = 400
-    batch_size: int = 32
-    breaks_at: int = 60_000
-    worsens_at: int = 60_000
+    steps: Steps = 400
+    batch_size: Count = 32
+    breaks_at: CountOrZero = 60_000
+    worsens_at: CountOrZero = 60_000
 
     def init(self, key, data):
         return MeanState(jnp.full(data.shape[1], 2.0), jnp.zeros((), int))

@@ -40,8 +40,8 @@ def measure() -> Found:
     ]
     facts: dict[str, float] = {}
     try:
-        import torch  # noqa: F401
-        import zuko  # noqa: F401
+        import torch  # noqa: F401 # pyright: ignore[reportMissingImports]
+        import zuko  # noqa: F401 # pyright: ignore[reportMissingImports]
     except ImportError:
         return ["Not measured: PyTorch and zuko are not installed."], facts
     from densitometer import targets
@@ -79,8 +79,8 @@ def drawn(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def spline_flow(train: np.ndarray, holdout: np.ndarray) -> tuple[float, float, float]:
     """The best mean hold-out log-likelihood, nats; seconds until it was reached, and in all."""
-    import torch
-    import zuko
+    import torch  # pyright: ignore[reportMissingImports]
+    import zuko  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(SEED)
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from typing import Any, cast
 
 from densitometer.processes import cores
 from speed_parts import Found
@@ -61,7 +62,7 @@ def denoising() -> Found:
     # Of the textbook's loss, whose target is one draw.
     family = families.get("cnf", width=WIDTH, depth=DEPTH, batch_size=BATCH, reference=0)
     run, state = stepper(family)
-    *sizes, last = [w.shape for w in state.network.mlp.weights]
+    *sizes, last = [w.shape for w in cast(Any, state).network.mlp.weights]
     sizes.append(last[::-1])  # the last layer's weights lie the other way round
     flops = 3 * sum(2 * BATCH * i * o for i, o in sizes)
     contenders: dict[str, Callable[[], None]] = {"this package": run}
@@ -103,7 +104,7 @@ def denoising() -> Found:
 def pytorch(sizes: list[tuple[int, int]]) -> dict[str, Callable[[], None]]:
     """The same network, loss and optimiser in PyTorch, if there is one."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return {}
     torch.set_num_threads(1)

@@ -17,6 +17,7 @@ from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import HasDensity, Standardiser
 from densitometer.nets import log_normal
 from densitometer.numerics import pinned
+from densitometer.points import check_points, check_spread
 from densitometer.targets.base import Target
 
 Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
@@ -62,7 +63,7 @@ class GaussianMixture(HasDensity):
 
         Each is fitted by expectation–maximisation (Dempster, Laird & Rubin, 1977).
         """
-        points = np.asarray(data, np.float64)
+        points = _checked(data)
         n, dim = points.shape
 
         def bic(k: int, log_likelihood: float) -> float:
@@ -103,7 +104,7 @@ class KDE(HasDensity):
     @pinned()
     def fit(cls, data: Points) -> "KDE":
         """Kernels on the training points, with the bandwidth of `cross_validated_factor`."""
-        points = np.asarray(data, np.float64)
+        points = _checked(data)
         covariance = np.cov(points.T).reshape(points.shape[1], -1)
         factor = cross_validated_factor(points) * np.linalg.cholesky(covariance)
         identity = Standardiser.identity(points.shape[1])
@@ -120,6 +121,12 @@ class KDE(HasDensity):
         log_norm = jnp.sum(jnp.log(jnp.diag(self.factor))) + 0.5 * self.dim * math.log(2 * math.pi)
         bumps = jax.nn.logsumexp(-0.5 * jnp.sum(white**2, axis=1))
         return bumps - math.log(len(self.points)) - log_norm
+
+
+def _checked(data: Points) -> Float[np.ndarray, "n d"]:
+    points = check_points(data, "data")
+    check_spread(points, "data")
+    return points
 
 
 def _em(

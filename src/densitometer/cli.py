@@ -12,7 +12,6 @@ import errno
 import functools
 import io
 import json
-import math
 import os
 import signal
 import sys
@@ -22,14 +21,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import densitometer
+from densitometer.counts import MAX_SEED
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.registry import Field, Registry
-from densitometer.study.plan import DEVICES, MAX_SEED, MOST_SEEDS, PROTOCOLS, Cell, Plan
+from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, Cell, Plan
 from densitometer.targets import TARGETS
 
-_CONSTANTS = {"None": {"none": None}, "bool": {"true": True, "false": False}}
 _PLAIN = {
     "±": "+-", "–": "-", "−": "-", "×": "x", "≈": "~", "≤": "<=", "≥": ">=", "→": "->",
     "²": "^2", "½": "1/2", "‖": "||", "√": "sqrt ", "∫": "int ", "Σ": "sum ", "∇": "grad ",
@@ -38,6 +37,8 @@ _PLAIN = {
 """What is printed where an output has no such character."""
 
 MAX_POINTS = 100_000_000
+ENDING = tuple(getattr(signal, s) for s in ("SIGTERM", "SIGHUP") if hasattr(signal, s))
+"""The signals that ask to end, other than Ctrl-C's; Windows has one of them."""
 FIT_USAGE = "densitometer fit {} --target TARGET [--seed S] [--out CELL] [--family.FIELD VALUE ...]"
 
 
@@ -55,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _end(2, " ".join(str(error).split()))
     except (KeyboardInterrupt, _Ended) as signalled:
-        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for again in (signal.SIGINT, *ENDING):
             signal.signal(again, signal.SIG_IGN)  # we are ending; asking twice changes nothing
         number = signalled.number if isinstance(signalled, _Ended) else signal.SIGINT
         kept = "; the same command continues where it was" if command == "study" else ""
         return _end(128 + number, f"stopped by {signal.Signals(number).name}{kept}.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes
-        return 128 + signal.SIGPIPE
+        return 128 + getattr(signal, "SIGPIPE", 13)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX's
             raise
@@ -104,7 +105,7 @@ def _ending_signals_raise() -> Iterator[None]:
     def end(number: int, _: object) -> NoReturn:
         raise _Ended(number)
 
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    before = {s: signal.getsignal(s) for s in ENDING}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, end)
@@ -169,7 +170,8 @@ def _study(options: argparse.Namespace) -> int:
                 workers = sum(client.nthreads().values()) or 1
             failures = run(store, console, workers=workers, execute=execute)
         if len(failures) < cells:
-            _measure_floors(plan, len(cores()))
+            for name in plan.targets:
+                _measure_floors(name, plan.protocol.n_samples, plan.protocol.n_test)
             _print_headlines(folder, plan, console)
             console.print(f"Results  {folder / 'results.csv'}", soft_wrap=True)
             try:
@@ -216,14 +218,14 @@ def _fit(options: argparse.Namespace) -> int:
     strange = folder.exists() and not (folder / "scorecard.json").exists()
     if strange and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
-    check_folder(folder.parent)
     settle()
     check_device("cpu")
+    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
+    check_folder(folder.parent)
     from densitometer import floors, targets
     from densitometer.scorecard import Scorecard
     from densitometer.study.cells import run_cell
 
-    plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     with Display([cell], plan, _console(), workers=1) as display:
         files = run_cell(Desk(cell, tell=display.show), plan=plan)
     write_folder(folder, sealed(files))
@@ -268,26 +270,27 @@ def _log_prob(options: argparse.Namespace) -> int:
     points = check_points(read_points(options.points), str(options.points), minimum=1)
     if points.shape[1] != model.dim:
         raise UsageError(f"the model has dimension {model.dim}, the points {points.shape[1]}.")
-    write_points(options.out, batched(model.log_prob, jnp.asarray(points)))
+    write_points(options.out, batched(model.log_prob, jnp.asarray(points, jnp.float32)))
     return 0
 
 
 def _score(options: argparse.Namespace) -> int:
     from densitometer.files import read_points
-    from densitometer.processes import check_device, cores, settle
+    from densitometer.processes import check_device, settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
     settle()
     check_device()
-    from densitometer import floors, targets
+    from densitometer import targets
+    from densitometer.judging import N_TEST
     from densitometer.scorecard import check_samples, score_samples
 
     target = targets.get(options.target)
-    samples = check_samples(samples, target)
-    with _measuring(target.name, len(samples)) as progress:
-        truth = floors.of(target, len(samples), workers=len(cores()), progress=progress)
-    card = score_samples(samples, target, floors=truth)
+    samples = check_samples(samples, target, str(options.samples))
+    if not options.no_floors:
+        _measure_floors(target.name, len(samples), N_TEST, "; --no-floors does without")
+    card = score_samples(samples, target)
     print(json.dumps(card.judged(), indent=1, allow_nan=False) if options.json else card)
     return 0
 
@@ -371,35 +374,27 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     console.print()
 
 
-def _measure_floors(plan: Plan, workers: int) -> None:
-    """See to it that what the truth scores is known for every target."""
-    from densitometer import floors, targets
-
-    n, n_test = plan.protocol.n_samples, plan.protocol.n_test
-    for name in plan.targets:
-        with _measuring(name, n) as progress:
-            floors.of(targets.get(name), n, n_test, workers=workers, progress=progress)
-
-
-@contextlib.contextmanager
-def _measuring(target: str, n: int) -> Iterator[Callable[[int, int], None]]:
-    """Tells on the terminal how far the measuring of floors is; shows nothing if there is none."""
+def _measure_floors(name: str, n: int, n_test: int, hint: str = "") -> None:
+    """See to it that what `n` true samples score is known; how long that takes is told first."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with contextlib.ExitStack() as stack:
-        bars = Progress(console=Console(stderr=True), transient=True)
-        task = None
+    from densitometer import floors, targets
+    from densitometer.processes import cores
 
-        def progress(done: int, of: int) -> None:
-            nonlocal task
-            if task is None:
-                stack.enter_context(bars)
-                text = f"What {n} true samples of {target} score (once, then it is kept)"
-                task = bars.add_task(text, total=of)
-            bars.update(task, completed=done)
-
-        yield progress
+    target, workers = targets.get(name), len(cores())
+    if floors.known_floors(target, n, n_test) is not None:
+        return
+    minutes = round(floors.seconds_to_measure(target, n, n_test) / workers / 60)
+    print(
+        f"densitometer: measuring what {n} true samples of {name} score takes about "
+        f"{minutes or 1} min, once{hint}.",
+        file=sys.stderr,
+    )
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        progress = lambda done, of: bars.update(bar, completed=done, total=of)
+        floors.of(target, n, n_test, workers=workers, progress=progress)
 
 
 def _console() -> Any:
@@ -497,6 +492,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=Path, required=True, metavar="FILE", help=".npy or .csv, one point a row")
     add("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
     add("--json", action="store_true", help="print rows as in results.csv")
+    add(
+        "--no-floors",
+        action="store_true",
+        help="do not measure what as many true samples score, where it is not known",
+    )
 
     add = _command(commands, "report", _report, "write the report of a study again")
     add("folder", type=Path, metavar="DIR", help="folder of the study")
@@ -529,7 +529,7 @@ def _add_hyperparameter(add: Callable[..., Any], field: Field) -> None:
         type=_typed(field),
         default=argparse.SUPPRESS,
         metavar="VALUE",
-        help=f"{field.doc} ({field.kinds}; {field.default})".replace("%", "%%"),
+        help=f"{field.doc} ({field.domain}; {field.default})".replace("%", "%%"),
     )
 
 
@@ -543,25 +543,21 @@ def _swept(word: str) -> tuple[str, str, list[Any]]:
         fields = {f.name: f for f in FAMILIES.fields(name)}
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
-    read = _typed(fields[field]) if field in fields else str
-    return name, field, [read(value) for value in values.split(",")]
+    try:
+        read = fields[field].domain.read if field in fields else str
+        return name, field, [read(value) for value in values.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{named} {error}") from None
 
 
 def _typed(field: Field) -> Callable[[str], Any]:
     """What reads a value of a hyper-parameter."""
 
     def read(word: str) -> Any:
-        for kind in field.annotation.split(" | "):
-            if kind == "str" or (kind.startswith("Literal") and repr(word) in kind):
-                return word
-            if kind in ("None", "bool") and word.lower() in _CONSTANTS[kind]:
-                return _CONSTANTS[kind][word.lower()]
-            if kind in ("int", "float"):
-                with contextlib.suppress(ValueError):
-                    number = int(word) if kind == "int" else float(word)
-                    if math.isfinite(number):
-                        return number
-        raise argparse.ArgumentTypeError(f"must be {field.kinds}, not '{word}'")
+        try:
+            return field.domain.read(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
 

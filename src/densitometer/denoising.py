@@ -7,9 +7,14 @@ as well, and where there is much noise from all of them: what one draw says of t
 chance. `posterior_mean` is the mean itself.
 """
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Scalar
+
+LEAST_NOISE = 1e-3
+"""The least b/a at which `posterior_mean` is a mean over points, and not over their rounding."""
 
 
 def posterior_mean(
@@ -25,7 +30,7 @@ def posterior_mean(
     In the place of x₀ in a regression on z it changes nothing in the mean, however few the points,
     as long as x₀ was drawn from them: E[E[x₀ | z, points] | z] = E[x₀ | z]. What it takes away is
     chance. Source: Xu, Tong & Jaakkola (2023). Costs n (d + 1) products. Squares are expanded, so
-    in float32 b/a should not be below a few thousandths of the points' spread.
+    in float32 b/a should not be below `LEAST_NOISE` of the points' spread.
     """
     ones = jnp.ones((len(points), 1))
     squares = jnp.sum(points**2, axis=1, keepdims=True)
@@ -36,6 +41,17 @@ def posterior_mean(
     weights = jnp.exp(logits - jnp.max(logits))
     sums = weights @ jnp.concatenate([points, ones], axis=1)
     return sums[:-1] / sums[-1]
+
+
+def conflicts(reference: int, batch_size: int, least: str, noise: float) -> Iterator[str]:
+    """What makes no sense in a fit to means over `reference` points: see `Family.conflicts`.
+
+    `least` is the name of the field that holds `noise`, the least noise there is.
+    """
+    if 0 < reference < batch_size:
+        yield f"reference must be 0 or at least batch_size = {batch_size}, not {reference}"
+    if reference and noise < LEAST_NOISE:
+        yield f"{least} must be at least {LEAST_NOISE} unless reference is 0, not {noise}"
 
 
 def lattice(key: Key[Scalar, ""], n: int) -> Float[Array, " n"]:

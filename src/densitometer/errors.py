@@ -2,6 +2,8 @@
 
 import traceback
 
+__all__ = ["UsageError"]
+
 
 class UsageError(ValueError):
     """Bad input, told in one sentence that says what to do.

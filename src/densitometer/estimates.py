@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+__all__ = ["Estimate"]
+
 
 class Estimate(NamedTuple):
     """A value, its standard error (same unit) and how it was obtained.

@@ -1,10 +1,12 @@
 """Files that are whole or absent, and points read from files made by anything."""
 
 import contextlib
+import csv
 import errno
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import secrets
@@ -30,6 +32,13 @@ ASIDE = ".damaged"
 """Ends the name of a folder in which something was not as it was written."""
 
 FORMATS = (".npy", ".csv")
+
+ONE_A_LINE = (
+    "give one point a line, as in 0.5,1.5, below a line of names or none, without row names"
+)
+
+VALUES = ("na", "n/a", "null", "none", "true", "false")
+"""Words that stand in tables for a value: a first line of them is no line of names."""
 
 
 @contextlib.contextmanager
@@ -199,56 +208,125 @@ def _tell_unkept(folder: Path | None, why: str) -> None:
 
 
 def write_points(path: Path, array: Any) -> None:
-    """Write an array as ``.npy`` or ``.csv``, float32."""
+    """Write an array of float32 as ``.npy`` or ``.csv``, from which the same numbers are read."""
     file, array = io.BytesIO(), np.asarray(array, np.float32)
     if path.suffix == ".npy":
         np.save(file, array, allow_pickle=False)
     else:
-        np.savetxt(file, array, fmt="%.9g", delimiter=",")
+        # With a point in each, so that a row of whole numbers is not taken for a line of names.
+        np.savetxt(file, array, fmt="%#.9g", delimiter=",")
     write_file(path, file.getvalue())
 
 
 def read_points(path: Path) -> np.ndarray:
-    """The array of numbers in a ``.npy`` file or a ``.csv`` one (with or without a line of names).
+    """The array in a ``.npy`` file, of whatever type, or float64 the numbers of a ``.csv``.
 
-    Nothing in the file is executed, and no more memory is taken than the file has bytes.
+    Nothing in the file is executed, and a ``.npy`` takes no more memory than the file has bytes.
+
+    A ``.csv`` has one point a line, numbers with a decimal point between commas; row k is line k,
+    or line k + 1 below a line of names. No line is skipped: an empty one, one of another length, or
+    one of anything but finite numbers is refused. The first line may be one of names, which begin
+    with a letter; column numbers could be names or a point, so they are refused too.
 
     Raises:
-        UsageError: the file is missing, of another kind or damaged.
+        UsageError: the file is missing, of another kind, damaged or refused.
     """
     if path.suffix not in FORMATS:
         raise UsageError(f"cannot read {path}: give a file of points that ends in .npy or .csv.")
     try:
-        array = _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
+        return _read_npy(path) if path.suffix == ".npy" else _read_csv(path)
+    except UsageError as error:
+        raise UsageError(f"cannot read {path}: {error}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from None
     except Exception:  # whatever a damaged file makes a parser raise
         raise UsageError(f"cannot read {path}: it is damaged or no {path.suffix} file.") from None
-    if array.dtype.kind not in "fiu":
-        raise UsageError(f"cannot read {path}: it holds {array.dtype}, not real numbers.")
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
-        return np.asarray(array, np.float32)
 
 
 def _read_npy(path: Path) -> np.ndarray:
     # Mapped, so that a header that promises more than the file holds is found out, not allocated.
-    return np.lib.format.open_memmap(path, mode="r")
+    return np.array(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        if not first.strip():
-            raise ValueError("no rows")
-        file.seek(0)
+    with path.open(encoding="utf-8-sig") as file:
+        rows = _Rows(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # no rows: whoever needs some will say so
-            return np.loadtxt(file, delimiter=",", ndmin=2, skiprows=0 if _numeric(first) else 1)
+            try:
+                array = np.loadtxt(rows, delimiter=",", comments=None, ndmin=2)
+            except (UsageError, UnicodeDecodeError):
+                raise
+            except ValueError:  # in the line that was asked for last
+                raise rows.refusal(rows.line.split(",")) from None
+    if not len(array):
+        return np.empty((0, rows.width))
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        row, column = bad[0]
+        number = row + 1 + rows.named
+        raise UsageError(
+            f"line {number} has {array[row, column]}, no finite number; remove that line."
+        )
+    return array
 
 
-def _numeric(line: str) -> bool:
+class _Rows:
+    """The lines of a ``.csv`` that are points, each with as many words as the first line."""
+
+    def __init__(self, lines: Iterator[str]):
+        self.number, self.line = 1, next(lines, "")
+        if not self.line:
+            raise UsageError(f"it is empty; {ONE_A_LINE}.")
+        self.lines = lines
+        words = [w.strip() for w in next(csv.reader([self.line], skipinitialspace=True))]
+        self.named = self._are_names(words)
+        self.width = len(words) if self.named else self.line.count(",") + 1
+
+    def __iter__(self) -> Iterator[str]:
+        rows = self.lines if self.named else itertools.chain([self.line], self.lines)
+        for number, line in enumerate(rows, 1 + self.named):
+            if line.isspace():
+                raise UsageError(f"line {number} is empty; {ONE_A_LINE}.")
+            words = line.count(",") + 1
+            if words != self.width:
+                values = "value" if words == 1 else "values"
+                raise UsageError(
+                    f"line {number} has {words} {values}, line 1 has {self.width}; {ONE_A_LINE}."
+                )
+            self.number, self.line = number, line
+            yield line
+
+    def refusal(self, words: list[str]) -> UsageError:
+        """The sentence about the first of the last line's words that is no number."""
+        word = next((word for word in words if not _is_number(word.strip())), self.line)
+        return UsageError(
+            f"line {self.number} has {word.strip()[:20]!r}, which is no number; {ONE_A_LINE}."
+        )
+
+    def _are_names(self, words: list[str]) -> bool:
+        """Whether the first line is one of names.
+
+        Raises:
+            UsageError: it may be or not, or is neither all names nor all numbers.
+        """
+        if words and all(map(_is_name, words)):
+            return True
+        if not words or not all(map(_is_number, words)):
+            raise self.refusal(words)
+        if words in ([str(i + first) for i in range(len(words))] for first in (0, 1)):
+            point = ",".join(f"{word}.0" for word in words[:3]) + ",…" * (len(words) > 3)
+            raise UsageError(
+                f"line 1 has column numbers, which may be names or a point; remove it if they are "
+                f"names, or write the point as {point}."
+            )
+        return False
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word is a number in every reader: Python alone knows 1_000, or digits of others."""
     try:
-        return [float(word) for word in line.split(",")] != []
+        return word.isascii() and "_" not in word and bool([float(word)])
     except ValueError:
         return False
 
@@ -278,6 +356,12 @@ def _renamed(folder: Path, path: Path) -> bool:
     return True
 
 
+def _is_name(word: str) -> bool:
+    """Whether a word can only be a name: a letter comes before any digit, and it is no value."""
+    letter = next((c for c in word if c.isalnum()), "")
+    return letter.isalpha() and not _is_number(word) and word.lower() not in VALUES
+
+
 def _write(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
@@ -286,7 +370,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
+    """Make a rename inside `folder` survive a power cut, where the system can open a folder."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,18 +13,19 @@ import json
 import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from densitometer import judging
 from densitometer.estimates import Estimate
-from densitometer.files import cache_folder, write_file
+from densitometer.files import keep_in_cache, read_from_cache
 from densitometer.metrics import faults, laws
+from densitometer.metrics.faults import percent
 from densitometer.processes import die_with_parent
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
@@ -52,6 +53,19 @@ ALIKE = 0.8
 NORMAL = 1.96
 """Standard errors to either end of a 95 % interval."""
 
+TENDS = {
+    "bhattacharyya": (1.0, 1.0),
+    "off_support": (0.001, 0.5),
+    "shift": (0.0, 0.5),
+    "blur": (0.0, 0.5),
+    "temperature": (1.0, 0.5),
+    "leak": (0.0, 0.5),
+    "log_true_density": (0.0, 0.5),
+    "mode_weights": (0.0, 0.5),
+}
+"""Metrics of all samples, however many: what n true ones tend to as n grows, and the power of 1/n
+by which they come nearer. All others look at `judging.N_COMPARED` samples at most."""
+
 VERSION = 3
 """Of what is measured: raised with every change of a metric that moves its floor."""
 
@@ -64,6 +78,11 @@ class Floor(NamedTuple):
     high: float
     perfect: bool = False
     """Whether the median is what the truth scores always, and the ends a number's own error."""
+
+    def nearer(self, limit: float, share: float) -> "Floor":
+        """This floor drawn to a limit, until so much of the distance is left."""
+        low, median, high = (limit + share * (end - limit) for end in self[:3])
+        return Floor(low, median, high)
 
     def holds(self, value: float) -> bool:
         """Whether a value is one that the truth might have got."""
@@ -96,6 +115,18 @@ class Floors:
     joint: float
     metrics: Mapping[str, Floor]
 
+    def of_more(self, n: int) -> "Floors":
+        """The floors of more samples, `n`, where these are of `judging.N_COMPARED` or more.
+
+        Those of means shrink as 1/√n, that of an overlap as 1/n; all others look at no more samples
+        than these. A floor without width has none for any n.
+        """
+        metrics = dict(self.metrics)
+        for name, (limit, power) in TENDS.items():
+            if name in metrics and metrics[name].low < metrics[name].high:
+                metrics[name] = metrics[name].nearer(limit, (self.n / n) ** power)
+        return dataclasses.replace(self, n=n, metrics=metrics)
+
     def to_json(self) -> str:
         """What `from_json` reads."""
         metrics = {name: floor[:3] for name, floor in self.metrics.items()}
@@ -122,10 +153,7 @@ class Floors:
         if metric == "mass":
             return Floor(1 - laws.MASS_TOLERANCE, 1.0, 1 + laws.MASS_TOLERANCE, perfect=True)
         perfect = entropy.value if metric in laws.LIKE_ENTROPY else laws.PERFECT.get(metric)
-        if perfect is None:
-            return None
-        half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
-        return Floor(perfect - half, perfect, perfect + half, perfect=True)
+        return None if perfect is None else _about(perfect, estimate)
 
     def verdict(self, card: Mapping[str, Estimate]) -> "Verdict":
         """What all metrics on samples say together, and which fault fits best.
@@ -133,24 +161,33 @@ class Floors:
         A fault is the more certain the more of its own errors it is away from the truth's median:
         of the errors that true samples have, which is the score test, times of those that these
         samples have, which is Wald's. Where the fault is a rare event the two are far apart: a
-        single stray point is much to the one, and nothing to the other.
+        single stray point is much to the one, and nothing to the other. What `_gross` finds comes
+        first, since it spoils the sizes of faults.
         """
-        excesses = {m: f.excess(card[m].value) for m, f in self.metrics.items() if m in card}
+        floors = {m: floor for m, floor in self.metrics.items() if m in card}
+        if "duplicates" in card:
+            floors["duplicates"] = _about(laws.PERFECT["duplicates"], card["duplicates"])
+        excesses = {m: floor.excess(card[m].value) for m, floor in floors.items()}
         worst = max(excesses, key=lambda m: excesses[m])
         excess = excesses[worst] / self.joint
         if excess <= 1:
             return Verdict(None, excess, f"indistinguishable from the truth at n = {self.n}")
+        if (
+            gross := _gross({m: card[m] for m in excesses if excesses[m] > self.joint})
+        ) is not None:
+            return Verdict(gross[0], excess, gross[1])
         certain = {
-            fault: excesses[fault] * abs(card[fault].value - floor.median) / card[fault].stderr
-            for fault, floor in self.metrics.items()
-            if excesses.get(fault, 0) > self.joint
+            fault: excesses[fault]
+            * _ratio(abs(card[fault].value - floor.median), card[fault].stderr)
+            for fault, floor in floors.items()
+            if excesses[fault] > self.joint
             and fault in faults.FAULTS
             and faults.describe(fault, card[fault].value)
         }
         if not certain:
             return Verdict(worst, excess, self.describe(worst, card[worst].value))
         named = sorted(certain, key=lambda fault: -certain[fault])
-        alike = [fault for fault in named if certain[fault] > ALIKE * certain[named[0]]]
+        alike = [fault for fault in named if certain[fault] >= ALIKE * certain[named[0]]]
         sentence = " or ".join(self.describe(fault, card[fault].value) for fault in alike)
         return Verdict(named[0], excess, sentence)
 
@@ -171,6 +208,35 @@ class Verdict(NamedTuple):
     excess: float
     """The worst excess of all metrics in units of what chance allows: up to 1 the truth's."""
     sentence: str
+
+
+def _about(perfect: float, estimate: Estimate) -> Floor:
+    """What the truth scores always, with a number's own error about it."""
+    half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
+    return Floor(perfect - half, perfect, perfect + half, perfect=True)
+
+
+def _gross(beyond: Mapping[str, Estimate]) -> tuple[str, str] | None:
+    """Of what lies beyond its floor: what makes sizes of faults mean nothing, and words for it.
+
+    They are sizes, to first order, of what is wrong with independent draws near the truth.
+    """
+    broken = next((m for m, estimate in beyond.items() if math.isnan(estimate.value)), None)
+    if broken is not None:
+        return broken, "not finite, some of them are NaN or infinite"
+    if repeated := beyond.get("duplicates"):
+        return "duplicates", f"repeating themselves, {percent(repeated.value)} of them are copies"
+    outside = beyond.get("off_support")
+    if outside is not None and outside.value > 0.5:
+        words = f"far from the truth, {percent(outside.value)} of them off its support"
+        if "w2" in beyond:
+            words += f", and {beyond['w2'].value:.3g} away from it (w2)"
+        return "off_support", words
+    return None
+
+
+def _ratio(size: float, error: float) -> float:
+    return size / error if error > 0 else math.inf
 
 
 def measure(
@@ -211,9 +277,7 @@ def true_scores(
     cards = []
     with contextlib.ExitStack() as stack:
         values = map(one, seeds)
-        if workers > 1:
-            spawn = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, spawn, initializer=_heed_the_parent)
+        if workers > 1 and (pool := _pool(workers)) is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
             values = pool.map(one, seeds, chunksize=5)
         for card in values:
@@ -275,35 +339,51 @@ def of(
 ) -> Floors:
     """The floors of `n` samples: those that are known, or measured now and kept for the next time.
 
-    Raises:
-        UsageError: there is no room to keep them.
+    Of more than `judging.N_COMPARED` samples they follow from those of so many.
     """
     known = known_floors(target, n, n_test)
     if known is not None:
         return known
-    floors = measure(target, n, n_test, repeats=REPEATS, workers=workers, progress=progress)
-    _kept(target, n, n_test).parent.mkdir(parents=True, exist_ok=True)
-    write_file(_kept(target, n, n_test), floors.to_json().encode())
-    return floors
+    few = min(n, judging.N_COMPARED)
+    floors = measure(target, few, n_test, repeats=REPEATS, workers=workers, progress=progress)
+    _MEASURED[_kept(target, few, n_test)] = floors
+    keep_in_cache(_kept(target, few, n_test), floors.to_json().encode())
+    return floors if few == n else floors.of_more(n)
+
+
+_MEASURED: dict[str, Floors] = {}
+"""What this process has measured: it need not be kept to be used."""
+
+
+def seconds_to_measure(target: Target, n: int, n_test: int = judging.N_TEST) -> float:
+    """What `of` would take on one core, from one true sample judged now."""
+    perfect(target, 100, 100, FIRST_SEED)  # compiles and imports what only the first time needs
+    began = time.perf_counter()
+    perfect(target, min(n, judging.N_COMPARED), n_test, FIRST_SEED)
+    return REPEATS * (time.perf_counter() - began)
 
 
 def known_floors(target: Target, n: int, n_test: int = judging.N_TEST) -> Floors | None:
-    """The floors that come with the package or have been kept; None if they must be measured."""
-    for fields in _packaged().get(repr(target), ()):
-        if (fields["n"], fields["n_test"]) == (n, n_test):
-            return Floors._of(dict(fields))
-    path = _kept(target, n, n_test)
-    try:
-        return Floors.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError):  # none, or damaged: as if it were not there
-        return None
+    """The floors that come with the package, have been kept, or follow from such; else None."""
+    few = min(n, judging.N_COMPARED)
+    known = _packaged_floors(target, few, n_test) or _kept_floors(target, few, n_test)
+    return known if known is None or few == n else known.of_more(n)
 
 
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
     """The values of one fresh true sample, by metric."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judging.judge_samples(samples, target, seed, n_test=n_test)
-    return {name: estimate.value for name, estimate in estimates.items()}
+    return {name: e.value for name, e in estimates.items() if name not in laws.PERFECT}
+
+
+def _pool(workers: int) -> ProcessPoolExecutor | None:
+    """Processes that share the work; None where the system has no semaphores (no /dev/shm)."""
+    spawn = multiprocessing.get_context("spawn")
+    try:
+        return ProcessPoolExecutor(workers, spawn, initializer=_heed_the_parent)
+    except OSError:
+        return None
 
 
 def _heed_the_parent() -> None:
@@ -320,6 +400,25 @@ def _packaged() -> dict[str, list[dict[str, Any]]]:
     return kept["floors"] if kept["version"] == VERSION else {}
 
 
-def _kept(target: Target, n: int, n_test: int) -> Path:
+def _packaged_floors(target: Target, n: int, n_test: int) -> Floors | None:
+    for fields in _packaged().get(repr(target), ()):
+        if (fields["n"], fields["n_test"]) == (n, n_test):
+            return Floors._of(dict(fields))
+    return None
+
+
+def _kept_floors(target: Target, n: int, n_test: int) -> Floors | None:
+    name = _kept(target, n, n_test)
+    if name in _MEASURED:
+        return _MEASURED[name]
+    content = read_from_cache(name)
+    try:
+        return None if content is None else Floors.from_json(content.decode())
+    except (ValueError, TypeError, KeyError, AttributeError):  # damaged: as if it were not there
+        return None
+
+
+def _kept(target: Target, n: int, n_test: int) -> str:
+    """The name in the cache."""
     law = hashlib.sha256(f"{VERSION} {target!r}".encode()).hexdigest()[:16]
-    return cache_folder() / "floors" / f"{target.name}-{law}-{n}-{n_test}.json"
+    return f"floors/{target.name}-{law}-{n}-{n_test}.json"

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from densitometer.estimates import Estimate
 from densitometer.metrics import METRICS, density, faults, kde, modes, overlap, support, two_sample
 from densitometer.metrics.grids import Grid, GridLaw
+from densitometer.metrics.order import in_random_order
 from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
 from densitometer.numerics import pinned
 from densitometer.randomness import key_for
@@ -36,8 +37,8 @@ BOUND_SAMPLES = 64
 """k of the reported importance-weighted bound, or samples that steady a bound which k does not
 tighten."""
 
-N_COMPARED = 4_000
-"""Samples that are compared with as many true ones, at most: the cost grows with the square."""
+N_COMPARED = 2_000
+"""Samples at most, chosen at random, for metrics whose cost grows with the square of how many."""
 
 
 class Judgement(NamedTuple):
@@ -110,16 +111,18 @@ def judge(
 def judge_samples(
     samples: Float[np.ndarray, "n d"], target: Target, seed: int, *, n_test: int
 ) -> dict[str, Estimate]:
-    """The metrics that need nothing but samples."""
+    """The metrics that need nothing but samples, whose order says nothing."""
     target = _same(target)
     test = np.asarray(target.sample(key_for(seed, "test"), n_test))
     log_p = np.asarray(batched(target.log_prob, jnp.asarray(samples)))
     truth = on_grid(target)
+    own = in_random_order(np.asarray(samples))[:N_COMPARED]
     estimates = {
         "bhattacharyya": overlap.bhattacharyya(samples, truth),
         "off_support": support.off_support(log_p, target.hdr_log_density),
-        "kde_log_likelihood": kde.kde_log_likelihood(samples, test),
-        "kde_cv_log_likelihood": kde.kde_cv_log_likelihood(samples, test),
+        "duplicates": support.duplicates(samples),
+        "kde_log_likelihood": kde.kde_log_likelihood(own, test),
+        "kde_cv_log_likelihood": kde.kde_cv_log_likelihood(own, test),
         "shift": faults.shift(samples, truth),
         "blur": faults.blur(samples, truth),
         "leak": faults.leak(samples, truth, target.box),
@@ -130,7 +133,6 @@ def judge_samples(
         estimates["log_true_density"] = density.log_true_density(log_p, target.entropy)
     if target.modes is not None:
         estimates["mode_weights"] = modes.mode_weights(samples, *target.modes)
-    own = samples[:N_COMPARED]
     true = np.asarray(target.sample(key_for(seed, "comparison"), len(own)))
     estimates["mmd2"] = two_sample.mmd2(own, true, truth.sds)
     for compared in (

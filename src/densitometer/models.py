@@ -12,7 +12,7 @@ its log-Jacobian, is written down.
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -20,8 +20,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
-from densitometer.errors import UsageError
+from densitometer.counts import check_count
 from densitometer.numerics import pinned
+from densitometer.points import check_point
+
+Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
+
+__all__ = [
+    "HasBound",
+    "HasDensity",
+    "HasDiagnostics",
+    "HasEnergy",
+    "HasPath",
+    "HasScore",
+    "Model",
+    "Standardiser",
+    "batched",
+]
 
 CHUNK = 500
 """Points evaluated at once by `batched`: the activations of a standard network for so many points
@@ -40,13 +55,20 @@ class Standardiser(eqx.Module):
         return cls(jnp.zeros(dim), jnp.ones(dim))
 
     @classmethod
-    def from_data(cls, data: Float[Array, "n d"]) -> "Standardiser":
+    def from_data(cls, data: Points) -> "Standardiser":
         """The map that gives `data` zero mean and unit variance on each axis."""
-        return cls(jnp.mean(data, axis=0), jnp.std(data, axis=0))
+        exact = np.asarray(data, np.float64)
+        shift, scale = np.mean(exact, axis=0), np.std(exact, axis=0)
+        return cls(jnp.asarray(shift, jnp.float32), jnp.asarray(scale, jnp.float32))
 
     def forward(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
         """Data coordinates to standardised ones."""
         return (x - self._like(self.shift, x)) / self._like(self.scale, x)
+
+    def standardise(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """`forward` of points in float64: they become float32 when their offset is gone."""
+        shift, scale = (np.asarray(a, np.float64) for a in (self.shift, self.scale))
+        return ((points - shift) / scale).astype(np.float32)
 
     def inverse(self, z: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
         """Standardised coordinates to data ones."""
@@ -83,9 +105,13 @@ class Model(eqx.Module):
         return self.standardiser.shift.shape[0]
 
     @pinned()
-    def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
-        """`n` independent draws in data coordinates, float32."""
-        return self._samples(key, n)
+    def sample(self, key: Key[Scalar, ""], n: SupportsIndex) -> Float[Array, "n d"]:
+        """`n` independent draws in data coordinates, float32.
+
+        Raises:
+            UsageError: `n` is no whole number above 0.
+        """
+        return self._samples(key, check_count(n, "n"))
 
     @eqx.filter_jit
     def _samples(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
@@ -94,11 +120,7 @@ class Model(eqx.Module):
         return self.standardiser.inverse(z)
 
     def _to_standard(self, x: Float[Array, " d"], method: str) -> Float[Array, " d"]:
-        if jnp.shape(x) != (self.dim,):
-            raise UsageError(
-                f"{method} takes one point of shape ({self.dim},), got shape {jnp.shape(x)}; "
-                f"for many points use jax.vmap(model.{method})(points)."
-            )
+        x = check_point(x, self.dim, f"model.{method}")
         return self.standardiser.forward(jnp.asarray(x, jnp.float32))
 
 
@@ -132,15 +154,18 @@ class HasBound(Model):
 
     @pinned()
     def log_prob_bound(
-        self, key: Key[Scalar, ""], x: Float[Array, " d"], k: int = 1
+        self, key: Key[Scalar, ""], x: Float[Array, " d"], k: SupportsIndex = 1
     ) -> Float[Array, ""]:
         """An unbiased estimate of a lower bound on log q(x), nats, data coordinates.
 
         `k` is the number of samples: k = 1 is the ELBO; a larger k is tighter if `bound_tightens`,
         else the same bound with less noise.
+
+        Raises:
+            UsageError: `k` is no whole number above 0, or `x` is not one point.
         """
         z = self._to_standard(x, "log_prob_bound")
-        return self._log_prob_bound(key, z, k) + self.standardiser.log_det()
+        return self._log_prob_bound(key, z, check_count(k, "k")) + self.standardiser.log_det()
 
 
 class HasScore(Model):
@@ -188,9 +213,15 @@ class HasPath(Model):
         """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
 
     @pinned()
-    def path(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
-        """The ways of `n` draws in data coordinates, noise first."""
-        return self._paths(key, n, frames)
+    def path(
+        self, key: Key[Scalar, ""], n: SupportsIndex, frames: SupportsIndex
+    ) -> Float[Array, "frames n d"]:
+        """The ways of `n` draws in data coordinates, noise first.
+
+        Raises:
+            UsageError: `n` is no whole number above 0, or `frames` none above 1.
+        """
+        return self._paths(key, check_count(n, "n"), check_count(frames, "frames", 2))
 
     @eqx.filter_jit
     def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:

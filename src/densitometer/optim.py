@@ -55,6 +55,6 @@ def average(old: T, new: T, window: float) -> T:
     """One step of the exponential moving average of parameters over a window of so many steps.
 
     old + (new − old) / window (Polyak & Juditsky, 1992). A window that is a share of the training
-    forgets the initial parameters at every budget.
+    forgets the initial parameters at every budget. A window below one step is one step: no average.
     """
     return jax.tree.map(lambda a, b: a + (b - a) / max(window, 1.0), old, new)

@@ -106,7 +106,7 @@ def _keep_freed_memory() -> None:
     An array of a few MB is asked for and freed thousands of times. Where each goes back to the
     system, as a worker of Dask does it by default, a cell takes 30 % longer.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library than glibc
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in KEEP_FREED.items():
             mallopt(parameter, value)

@@ -5,15 +5,24 @@ differences between families are paired.
 """
 
 import zlib
+from typing import SupportsIndex
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Key, Scalar, UInt32
 
+from densitometer.counts import check_seed
 from densitometer.numerics import GENERATOR
 
 
-def key_for(seed: int | UInt32[Array, ""], purpose: str) -> Key[Scalar, ""]:
-    """The key for one purpose ("train", "holdout", "test", …) of one seed."""
-    return jax.random.fold_in(
-        jax.random.key(seed, impl=GENERATOR), zlib.crc32(purpose.encode()) & 0x7FFFFFFF
-    )
+def key_for(seed: SupportsIndex | UInt32[Array, ""], purpose: str) -> Key[Scalar, ""]:
+    """The key for one purpose ("train", "holdout", "test", …) of one seed.
+
+    Raises:
+        UsageError: `seed` is no whole number from 0 to `counts.MAX_SEED`; while JAX traces, its
+            value is not known, but its type is.
+    """
+    known = seed if isinstance(seed, Tracer) else jnp.uint32(check_seed(seed))
+    key = jax.random.key(known, impl=GENERATOR)
+    return jax.random.fold_in(key, zlib.crc32(purpose.encode()) & 0x7FFFFFFF)

@@ -10,11 +10,11 @@ import difflib
 import functools
 import importlib
 import importlib.util
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from densitometer.domains import Domain
 from densitometer.errors import UsageError
 
 
@@ -28,25 +28,9 @@ class Field:
     doc: str
 
     @property
-    def kinds(self) -> str:
-        """What the annotation allows, in words."""
-        return re.sub(r", | \| ", " or ", re.sub(r"Literal\[(.*)\]", r"\1", self.annotation))
-
-    def accepts(self, value: Any) -> bool:
-        """Whether a value is of a kind that the annotation allows; a whole number is a float."""
-        for kind in self.annotation.split(" | "):
-            if kind.startswith("Literal["):
-                if isinstance(value, str) and repr(value) in kind:
-                    return True
-            elif kind == "None":
-                if value is None:
-                    return True
-            elif isinstance(value, bool):
-                if kind == "bool":
-                    return True
-            elif isinstance(value, {"int": int, "float": int | float, "str": str}.get(kind, ())):
-                return True
-        return False
+    def domain(self) -> Domain:
+        """The values that the annotation allows."""
+        return Domain.from_source(self.annotation)
 
 
 class Registry(Mapping[str, Any]):
@@ -93,28 +77,63 @@ class Registry(Mapping[str, Any]):
         return (ast.get_docstring(self._definition(name)) or "").split("\n")[0]
 
     def fields(self, name: str) -> list[Field]:
-        """The annotated fields of a member that is a dataclass, read from its source."""
-        body = self._definition(name).body
-        fields = []
-        for node, after in zip(body, [*body[1:], None], strict=True):
-            if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
-                continue
-            annotation = ast.unparse(node.annotation)
-            if node.value is None or annotation.startswith("ClassVar"):
-                continue
-            doc = ""
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                doc = " ".join(str(after.value.value).split())
-            default = ast.literal_eval(node.value)
-            fields.append(Field(node.target.id, annotation, default, doc))
-        return fields
+        """The annotated fields of a member that is a dataclass, read from its source.
+
+        As in the class itself, those of its bases come first: of bases, that is, which the same
+        package defines.
+        """
+        fields = _fields(*self._place(name))
+        return [field for field in fields.values() if field.default is not dataclasses.MISSING]
 
     def _definition(self, name: str) -> ast.ClassDef | ast.FunctionDef:
+        return _definition(*self._place(name))
+
+    def _place(self, name: str) -> tuple[str, str]:
         module, attribute = self._members[self.check(name)].split(":")
-        for node in _source(module).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
-                return node
-        raise LookupError(f"{module} defines no {attribute}")
+        return module, attribute
+
+
+def _fields(module: str, name: str) -> dict[str, Field]:
+    """The fields of a class; without a value the default is `dataclasses.MISSING`."""
+    definition, fields = _definition(module, name), {}
+    for base in reversed(getattr(definition, "bases", [])):
+        if (place := _place_of(base, module)) is not None:
+            fields |= _fields(*place)
+    body = definition.body
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+            continue
+        annotation = ast.unparse(node.annotation)
+        if annotation.startswith("ClassVar"):
+            continue
+        doc = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            doc = " ".join(str(after.value.value).split())
+        default = dataclasses.MISSING if node.value is None else ast.literal_eval(node.value)
+        fields[node.target.id] = Field(node.target.id, annotation, default, doc)
+    return fields
+
+
+def _place_of(base: ast.expr, module: str) -> tuple[str, str] | None:
+    """Module and name of a base class, if the package of `module` defines it."""
+    if not isinstance(base, ast.Name):
+        return None
+    for node in _source(module).body:
+        if isinstance(node, ast.ClassDef) and node.name == base.id:
+            return module, base.id
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            for alias in node.names:
+                ours = node.module.partition(".")[0] == module.partition(".")[0]
+                if ours and (alias.asname or alias.name) == base.id:
+                    return node.module, alias.name
+    return None
+
+
+def _definition(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
+    for node in _source(module).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+    raise LookupError(f"{module} defines no {name}")
 
 
 @functools.cache

@@ -5,20 +5,29 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
+from jaxtyping import Float
 
 from densitometer import targets
+from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
 from densitometer.floors import Floor, Floors, Verdict, known_floors
 from densitometer.judging import GRID, N_SAMPLES, N_TEST, judge, judge_samples
 from densitometer.metrics import laws
 from densitometer.models import Model
-from densitometer.points import check_points
+from densitometer.points import check_points, outlying, told_far
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
+
+FEWEST = 10
+"""The fewest points of any kind that make sense, and cells a side."""
+
+FAR = 1e3
+"""Times as far from the middle as half of all samples: where to look for the rows that drown all
+others, since how far that is depends on how narrow these are."""
 
 
 class Row(NamedTuple):
@@ -164,12 +173,12 @@ class Scorecard:
 def score(
     model: Model,
     target: Target,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     *,
     family: str = "model",
-    n_test: int = N_TEST,
-    n_samples: int = N_SAMPLES,
-    n_grid: int = GRID,
+    n_test: SupportsIndex = N_TEST,
+    n_samples: SupportsIndex = N_SAMPLES,
+    n_grid: SupportsIndex = GRID,
 ) -> Scorecard:
     """The scorecard of a model.
 
@@ -183,8 +192,13 @@ def score(
         n_grid: cells a side of the grid for the mass and the map of the density.
 
     Raises:
-        UsageError: model and target live in spaces of different dimension.
+        UsageError: model and target live in spaces of different dimension, or a number is none.
     """
+    seed = check_seed(seed)
+    n_test, n_samples, n_grid = (
+        check_count(n, name, FEWEST)
+        for n, name in ((n_test, "n_test"), (n_samples, "n_samples"), (n_grid, "n_grid"))
+    )
     if model.dim != target.dim:
         raise UsageError(
             f"the model's points have dimension {model.dim}, those of {target.name} {target.dim}; "
@@ -202,10 +216,10 @@ def score(
 def score_samples(
     samples: Any,
     target: Target,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     *,
     family: str = "samples",
-    n_test: int = N_TEST,
+    n_test: SupportsIndex = N_TEST,
     floors: Floors | None = None,
 ) -> Scorecard:
     """The scorecard of samples made by anything: the metrics that need no density.
@@ -215,8 +229,9 @@ def score_samples(
     verdict on samples of any number pass ``densitometer.floors.of(target, len(samples))``.
 
     Raises:
-        UsageError: samples of the wrong shape, too few, with NaN or without spread.
+        UsageError: samples that `check_samples` refuses, or a number that is none.
     """
+    seed, n_test = check_seed(seed), check_count(n_test, "n_test", FEWEST)
     samples = check_samples(samples, target)
     truth = np.asarray(target.sample(key_for(seed, "samples"), len(samples)))
     rows = [
@@ -227,22 +242,39 @@ def score_samples(
     return Scorecard(rows[0] + rows[1], floors, samples)
 
 
-def check_samples(samples: Any, target: Target) -> np.ndarray:
-    """Samples that can be judged, float32.
+def check_samples(samples: Any, target: Target, name: str = "samples") -> np.ndarray:
+    """Samples that can be judged, float32; `name` is what messages call them.
 
     Raises:
-        UsageError: the wrong shape, too few, with NaN or without spread.
+        UsageError: the wrong shape, too few, with NaN, without spread, or with a row so far away
+            that float64 cannot tell the spread of the others.
     """
-    samples = check_points(samples, "samples", minimum=100)
+    samples = check_points(samples, name, minimum=100)
     if samples.shape[1] != target.dim:
         raise UsageError(
-            f"samples must have shape (n, {target.dim}) for {target.name}, got {samples.shape}."
+            f"{name} must have shape (n, {target.dim}) for {target.name}, got {samples.shape}."
         )
-    if np.linalg.matrix_rank(np.cov(samples.astype(np.float64).T)) < target.dim:
+    if not _has_covariance(samples):
+        far, away = outlying(samples, FAR)
+        if far.any() and _has_covariance(samples[~far]):
+            raise UsageError(told_far(far, away, name))
         raise UsageError(
-            "samples have no spread along some direction; they are no density's draws."
+            f"{name}: there is no spread along some direction; give draws of a density."
         )
-    return samples
+    return samples.astype(np.float32)
+
+
+def _has_covariance(points: Float[np.ndarray, "n d"]) -> bool:
+    """Whether the covariance has full rank, and float64 the digits to compute it.
+
+    Its eigenvalues are squares of the singular values of the points without their mean, which lose
+    no digits to the largest.
+    """
+    n, dim = points.shape
+    if n <= dim:
+        return False
+    values = np.linalg.svd(points - np.mean(points, axis=0), compute_uv=False)
+    return bool(values[-1] ** 2 > dim * np.finfo(float).eps * values[0] ** 2)
 
 
 def _rows(

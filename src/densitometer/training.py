@@ -12,10 +12,11 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -24,18 +25,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Scalar
 
 from densitometer.checkpoint import decode_halfway, encode_halfway
+from densitometer.counts import check_seed
 from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
 from densitometer.numerics import pinned
-from densitometer.points import check_points
+from densitometer.points import STRAY, check_points, check_spread, told_far
 from densitometer.randomness import key_for
+
+__all__ = ["Fit", "fit", "fit_seeds"]
 
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 
 EVALUATIONS = 20
-"""How often a fit stops to look at the hold-out set: the points of its curves."""
+"""How often a fit stops to look at the hold-out set, if it has so many steps: the points of its
+curves."""
 
 CURVE_SAMPLES = 1000
 """Model samples behind each point of the curve common to all families."""
@@ -95,7 +100,7 @@ def fit(
     train: Any,
     holdout: Any,
     *,
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     budget: str = "standard",
     progress: Progress | None = None,
 ) -> Fit:
@@ -112,7 +117,8 @@ def fit(
         progress: called after each evaluation.
 
     Raises:
-        UsageError: points of the wrong shape, not finite, or without spread; an unknown budget.
+        UsageError: points of the wrong shape, not finite, without spread, or such that float32
+            cannot hold them; a seed that is no whole number from 0 to 2³² − 1; an unknown budget.
     """
     return fit_seeds(family, [train], [holdout], seeds=[seed], budget=budget, progress=progress)[0]
 
@@ -123,7 +129,7 @@ def fit_seeds(
     trains: Sequence[Any],
     holdouts: Sequence[Any],
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[SupportsIndex],
     budget: str = "standard",
     progress: Progress | None = None,
     resume: bytes | None = None,
@@ -151,6 +157,7 @@ def fit_seeds(
             in shape, or are not one set a seed.
     """
     family = at_budget(family, budget)
+    seeds = [check_seed(seed) for seed in seeds]
     points, kept_out = _stacked(trains, "train"), _stacked(holdouts, "holdout")
     if points.shape[2] != kept_out.shape[2]:
         raise UsageError(
@@ -162,17 +169,23 @@ def fit_seeds(
             f"{len(points)} training sets, {len(kept_out)} hold-out sets and {len(seeds)} seeds do "
             "not go together; give one of each a fit."
         )
-    if not np.all(np.std(points, axis=1) > 0):
-        raise UsageError(
-            "train has no spread along some axis; give points of a law with a density."
-        )
-    prepared = _each(_prepare, (0, 0, 0), _keys(seeds, "data"), points, kept_out)
-    standardisers, data, kept, blurred, bandwidths = prepared
+    for fit_points in points:
+        check_spread(fit_points, "train")
+    standardisers = [Standardiser.from_data(fit_points) for fit_points in points]
+    z, z_out = (
+        np.stack([s.standardise(p) for s, p in zip(standardisers, sets, strict=True)])
+        for sets in (points, kept_out)
+    )
+    for away in np.max(np.abs(z_out), axis=2):
+        if np.any(away > STRAY):
+            raise UsageError(told_far(away > STRAY, away, "holdout", "train"))
+    prepared = _each(_prepare, (0, 0, 0), _keys(seeds, "data"), z, z_out)
+    data, kept, blurred, bandwidths = prepared
     keys = _keys(seeds, "fit")
     first = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
 
     states = _each(_init, (None, 0, 0), family, first, data)
-    chunk = family.steps // EVALUATIONS
+    moments = evaluation_steps(family.steps)
     best, best_value = states, np.full(len(seeds), math.inf)
     selected, diverged = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
     rows: list[dict[str, np.ndarray]] = []
@@ -185,9 +198,9 @@ def fit_seeds(
         rows = [dict(zip(header["curves"], look, strict=True)) for look in back.rows]
     last_kept = time.monotonic()
     seconds = {"train": 0.0, "evaluate": 0.0}
-    for start in range(len(rows) * chunk, family.steps, chunk):
+    for start, end in list(itertools.pairwise([0, *moments]))[len(rows) :]:
         began = time.perf_counter()
-        advance = (family, chunk, keys, states, jnp.asarray(start), data)
+        advance = (family, end - start, keys, states, jnp.asarray(start), data)
         states, info = jax.block_until_ready(_each(_advance, (None, None, 0, 0, None, 0), *advance))
         stepped = time.perf_counter()
         looks = {
@@ -204,13 +217,13 @@ def fit_seeds(
         seconds["train"] += (stepped - began) / len(seeds)
         seconds["evaluate"] += (time.perf_counter() - stepped) / len(seeds)
         if progress is not None:
-            progress(start + chunk, family.steps, float(np.mean(row["holdout_loss"])))
+            progress(end, family.steps, float(np.mean(row["holdout_loss"])))
         sound = np.isfinite([*row.values()]).all(axis=0)
         sound &= np.asarray(_each(_finite, (0,), eqx.filter(states, eqx.is_inexact_array)))
-        diverged[(diverged == 0) & ~sound] = start + chunk
+        diverged[(diverged == 0) & ~sound] = end
         better = (diverged == 0) & (row[family.select_by] < best_value)
         best = _chosen(better, states, best)
-        best_value[better], selected[better] = row[family.select_by][better], start + chunk
+        best_value[better], selected[better] = row[family.select_by][better], end
         if np.all(diverged > 0):
             break
         if keep is not None and time.monotonic() - last_kept >= KEEP_EVERY:
@@ -219,17 +232,17 @@ def fit_seeds(
             keep(encode_halfway(halfway, about | {"looks": len(rows), "curves": list(row)}))
             last_kept = time.monotonic()
     fits = []
-    chosen = jax.tree.map(np.asarray, (best, standardisers))
+    chosen = jax.tree.map(np.asarray, best)
     for i in range(len(seeds)):
-        state, standardiser = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
-        looks = diverged[i] // chunk or len(rows)
+        state = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
+        looks = moments.index(diverged[i]) + 1 if diverged[i] else len(rows)
         curves = {name: np.array([row[name][i] for row in rows[:looks]]) for name in rows[0]}
         fits.append(
             Fit(
                 family,
-                dataclasses.replace(family.model(state), standardiser=standardiser),
+                dataclasses.replace(family.model(state), standardiser=standardisers[i]),
                 state,
-                {"step": chunk * np.arange(1, looks + 1)} | curves,
+                {"step": np.array(moments[:looks])} | curves,
                 int(selected[i]),
                 int(diverged[i]) or None,
                 dict(seconds),
@@ -239,14 +252,14 @@ def fit_seeds(
 
 
 def _about(
-    family: Family, seeds: Sequence[int], points: np.ndarray, kept_out: np.ndarray
+    family: Family, seeds: list[int], points: np.ndarray, kept_out: np.ndarray
 ) -> dict[str, Any]:
     """What tells a fit from every other."""
     data = hashlib.sha256(points.tobytes() + kept_out.tobytes()).hexdigest()
     return {
         "family": family.name,
         "hyperparameters": family.hyperparameters(),
-        "seeds": list(seeds),
+        "seeds": seeds,
         "data": data,
     }
 
@@ -293,36 +306,41 @@ def _each(function: Callable[..., Any], axes: tuple[int | None, ...], *args: Any
 
 
 def at_budget(family: Family, budget: str) -> Family:
-    """The family with its steps scaled by a budget, a multiple of `EVALUATIONS`.
+    """The family with its steps scaled by a budget: rounded, and one at least.
 
     Raises:
-        UsageError: there is no such budget.
+        UsageError: there is no such budget, or `family` is none.
     """
-    if budget not in BUDGETS:
-        raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(BUDGETS)}.")
-    chunk = max(1, round(family.steps * BUDGETS[budget] / EVALUATIONS))
-    return dataclasses.replace(family, steps=chunk * EVALUATIONS)
+    if not isinstance(family, Family):
+        raise UsageError(f"a family is made by families.get, as in get('dsm'), not {family!r}.")
+    if not isinstance(budget, str) or budget not in BUDGETS:
+        raise UsageError(f"there is no budget {budget!r}; choose from {', '.join(BUDGETS)}.")
+    return dataclasses.replace(family, steps=max(1, round(family.steps * BUDGETS[budget])))
+
+
+def evaluation_steps(steps: int) -> list[int]:
+    """The steps after which a fit of `steps` steps is evaluated, the last of them included.
+
+    There are n = min(steps, `EVALUATIONS`), at ⌊i · steps / n⌋ for i = 1 … n, so the gaps are of
+    one length or, if n does not divide `steps`, of two: each length is a program to compile.
+    """
+    n = min(steps, EVALUATIONS)
+    return [i * steps // n for i in range(1, n + 1)]
 
 
 def _keys(seeds: Sequence[int], purpose: str) -> Key[Array, " s"]:
-    return jax.vmap(lambda seed: key_for(seed, purpose))(
-        np.asarray(seeds, np.int64).astype(np.uint32)
-    )
+    return jax.vmap(lambda seed: key_for(seed, purpose))(np.asarray(seeds, np.uint32))
 
 
 def _prepare(
-    key: Key[Scalar, ""], points: Float[Array, "n d"], kept_out: Float[Array, "m d"]
-) -> tuple[
-    Standardiser, Float[Array, "n d"], Float[Array, "m d"], Float[Array, "b d"], Float[Array, ""]
-]:
-    """Coordinates; in them the training set, the hold-out, and what the common curve needs."""
+    key: Key[Scalar, ""], points: Float[Array, "n d"], kept: Float[Array, "m d"]
+) -> tuple[Float[Array, "n d"], Float[Array, "m d"], Float[Array, "b d"], Float[Array, ""]]:
+    """The training set in random order, the hold-out, and what the common curve needs."""
     order_key, blur_key = jax.random.split(key)
-    standardiser = Standardiser.from_data(points)
     # Whoever sorted them: a batch may be neighbours.
-    data = jax.random.permutation(order_key, standardiser.forward(points))
-    kept = standardiser.forward(kept_out)
+    data = jax.random.permutation(order_key, points)
     bandwidth = _common_bandwidth(data)
-    return standardiser, data, kept, _blur(blur_key, kept, bandwidth), bandwidth
+    return data, kept, _blur(blur_key, kept, bandwidth), bandwidth
 
 
 @eqx.filter_jit

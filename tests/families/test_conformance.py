@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,8 @@ def short_fit():
 
     def fit(name, units=(1.0, 1.0)):
         if (name, units) not in fits:
-            train, holdout = (toy.gaussian(s, n) * np.float32(units) for s, n in ((0, N), (1, 500)))
+            scale = np.asarray(units, np.float32)
+            train, holdout = (toy.gaussian(s, n) * scale for s, n in ((0, N), (1, 500)))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(training, "EVALUATIONS", LOOKS)
                 patch.setattr(training, "KEEP_EVERY", 0.0)
@@ -49,7 +51,7 @@ def short_fit():
         return fits[name, units]
 
     kept = {}
-    fit.kept = kept
+    cast(Any, fit).kept = kept
 
     return fit
 
@@ -91,11 +93,42 @@ def test_a_family_is_hashable_json_and_its_help(name):
 
 
 def test_a_family_refuses_hyperparameters_that_make_no_sense(name):
-    for wrong in ({"steps": 0}, {"batch_size": -3}, {"learning_rate": float("nan")}):
-        with pytest.raises(dm.UsageError, match=f"{name}: {next(iter(wrong))} must be above 0"):
-            dm.families.get(name, **wrong)
+    for field, wrong, right in (
+        ("steps", 0, "a whole number from 1 to 1000000000, not 0"),
+        ("batch_size", -3, "a whole number from 1 to 65536, not -3"),
+        ("width", 8.0, r"a whole number from 1 to 65536, not 8\.0"),
+        ("depth", True, "a whole number from 1 to 100, not True"),
+        ("learning_rate", float("nan"), "a number above 0 and at most 1000000, not nan"),
+        ("learning_rate", 10**400, "a number above 0 and at most 1000000, not 1000"),
+        ("ema", 1, "a number above 0 and below 1, not 1"),
+    ):
+        with pytest.raises(dm.UsageError, match=f"^{name}: {field} must be {right}"):
+            dm.families.get(name, **{field: wrong})
+        if type(wrong) is type(getattr(FAMILIES[name], field)):  # else beartype comes first
+            with pytest.raises(dm.UsageError, match=f"^{name}: {field} must be {right}"):
+                FAMILIES[name](**{field: wrong})
     with pytest.raises(dm.UsageError, match="has no hyper-parameter 'colour'"):
         dm.families.get(name, colour="blue")
+
+
+def test_numbers_of_numpy_become_python_s(name):
+    given = {"width": np.int64(8), "learning_rate": np.float32(0.25), "ema": np.float64(0.5)}
+    family = dm.families.get(name, **given)
+    assert family == dm.families.get(name, width=8, learning_rate=0.25, ema=0.5)
+    assert {type(getattr(family, field)) for field in given} == {int, float}
+    assert json.loads(json.dumps(family.hyperparameters()))["learning_rate"] == 0.25
+    whole = dm.families.get(name, learning_rate=1)
+    assert isinstance(whole.hyperparameters()["learning_rate"], float)
+
+
+def test_a_fit_of_one_step_makes_one_step(name):
+    family = dm.families.get(name, steps=1, width=4, depth=1)
+    fit = dm.fit(family, toy.gaussian(0, 50), toy.gaussian(1, 50))
+    assert fit.curves["step"].tolist() == [1]
+    assert (fit.family.steps, fit.selected_step, fit.diverged_at) == (1, 1, None)
+    leaves = jax.tree.leaves(fit.state)
+    clocks = {int(a) for a in leaves if jnp.issubdtype(a.dtype, jnp.integer)}
+    assert clocks - {0} == {1}  # an optimiser whose turn never comes reads 0
 
 
 def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
@@ -115,12 +148,12 @@ def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
 
 
 def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
-    family = short(name)
+    family, each = short(name), cast(Any, training._each)
     compiled = set()
     for seed in range(3):
         state = begin(family, standardised[None] + seed, keys(seed))
         advance(family, state, seed, standardised[None] + seed, keys(seed))
-        compiled.add(training._each._cached._cache_size())
+        compiled.add(each._cached._cache_size())
     assert len(compiled) == 1
 
 
@@ -238,12 +271,13 @@ def test_a_change_of_units_changes_nothing_but_the_units(name, short_fit):
     In units of a power of two no number is rounded differently, so training is the same to the bit.
     """
     units = (4.0, 0.5)
+    scale = np.asarray(units, np.float32)
     plain, other = short_fit(name).model, short_fit(name, units).model
     key = jax.random.key(0)
-    expected = np.asarray(plain.sample(key, N)) * np.float32(units)
+    expected = np.asarray(plain.sample(key, N)) * scale
     np.testing.assert_allclose(other.sample(key, N), expected, rtol=1e-4, atol=1e-4)
     if isinstance(plain, HasDensity):
         x = toy.gaussian(2, N)
         expected = np.asarray(batched(plain.log_prob, jnp.asarray(x))) - np.log(units).sum()
-        moved = batched(other.log_prob, jnp.asarray(x * np.float32(units)))
+        moved = batched(other.log_prob, jnp.asarray(x * scale))
         np.testing.assert_allclose(moved, expected, atol=1e-3)

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import densitometer as dm
 import toy
-from densitometer.families.dsm import Denoiser, DiffusionModel, LangevinModel
-from densitometer.models import Standardiser
+from densitometer.families.dsm import DSM, Denoiser, DiffusionModel, LangevinModel
+from densitometer.models import HasDensity, Standardiser
 
 MEAN = jnp.array([0.5, -1.0])
 COVARIANCE = jnp.array([[1.0, 0.6], [0.6, 0.5]])
@@ -43,7 +42,7 @@ def losses(family, network, data, draws=20):
 
 
 def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance(data):
-    family = dm.families.get("dsm")
+    family = DSM()
     # F's target is x₀ sin τ − n cos τ = (x₀ − cos τ u)/sin τ, so the least loss at σ is
     # tr Cov(x₀ | x) / (d sin²τ) with Cov(x₀ | x) = (C⁻¹ + σ⁻²)⁻¹.
     sigma = np.exp(np.linspace(np.log(family.sigma_min), np.log(family.sigma_max), 4001))
@@ -56,7 +55,7 @@ def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance(data):
 
 
 def test_the_exact_denoiser_is_the_minimum_and_its_negative_is_not(data):
-    family = dm.families.get("dsm")
+    family = DSM()
     exact = losses(family, ExactDenoiser(), data).mean()
     for change in (0.1, -0.1, 0.5):
 
@@ -117,20 +116,20 @@ def test_single_noise_langevin_gives_the_noisy_law():
 
 
 def test_single_noise_mode_trains_at_that_noise_and_has_no_density():
-    family = dm.families.get("dsm", sigma=0.1, width=8)
+    family = DSM(sigma=0.1, width=8)
     assert np.allclose(family._noise_levels(jax.random.key(0), 5), np.log(0.1))
     state = family.init(jax.random.key(0), jnp.zeros((3, 2)))
     assert type(family.model(state)) is LangevinModel
 
 
 def test_noise_levels_are_half_way_between_even_in_log_sigma_and_even_in_tau():
-    family = dm.families.get("dsm")
+    family = DSM()
     keys = jax.random.split(jax.random.key(0), 400)
     levels = np.asarray(jax.vmap(lambda k: family._noise_levels(k, 7))(keys))
     grid = np.linspace(np.log(family.sigma_min), np.log(family.sigma_max), 20_001)
     tau = np.arctan(np.exp(grid))
     cumulated = np.cumsum(np.sqrt(np.sin(tau) * np.cos(tau)))
-    unit = np.interp(levels, grid, cumulated / cumulated[-1])
+    unit = np.asarray(np.interp(levels, grid, cumulated / cumulated[-1]), np.float64)
     # every row has one level in each seventh, up to a shift; every place sees all levels
     gaps = np.diff(np.sort(unit, axis=1), axis=1)
     np.testing.assert_allclose(gaps, 1 / 7, atol=1e-3)
@@ -139,11 +138,12 @@ def test_noise_levels_are_half_way_between_even_in_log_sigma_and_even_in_tau():
 
 def test_sampling_in_a_network_of_random_weights_matches_its_density():
     """∫ q = 1 for any network at all: the divergence is exact, not that of a trained one."""
-    family = dm.families.get("dsm", width=16, sigma_min=0.3)
+    family = DSM(width=16, sigma_min=0.3)
     state = family.init(jax.random.key(0), jnp.zeros((3, 2)))
     mlp = state.averaged.mlp
     louder = eqx.tree_at(lambda s: s.averaged.mlp.weights[-1], state, mlp.weights[-1] * 3)
     model = family.model(louder)
+    assert isinstance(model, HasDensity)
     axis = jnp.linspace(-10, 10, 81)
     points = jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     density = np.exp(np.asarray(jax.lax.map(model.log_prob, points, batch_size=1000), np.float64))

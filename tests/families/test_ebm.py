@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-import densitometer as dm
 import toy
 from densitometer import checkpoint, training
 from densitometer.energies import SPREAD, Energy, log_normaliser
 from densitometer.families.ebm import (
+    EBM,
     Chains,
     Proposal,
     contrast,
@@ -20,7 +20,7 @@ from densitometer.families.ebm import (
     log_normaliser_estimate,
     ranking_loss,
 )
-from densitometer.models import Standardiser
+from densitometer.models import HasDensity, Standardiser
 
 MEAN = np.array([0.5, -1.0])
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 0.5]])
@@ -37,7 +37,8 @@ class Quadratic(Energy):
     @classmethod
     def of(cls, mean=MEAN, covariance=COVARIANCE):
         precision = np.linalg.inv(covariance)
-        return cls(jnp.asarray(-precision @ mean, jnp.float32), jnp.asarray(precision, jnp.float32))
+        linear = jnp.asarray(-precision @ mean, jnp.float32)
+        return cls(linear=linear, precision=jnp.asarray(precision, jnp.float32))
 
     def tilt(self, z):
         whole = self.linear @ z + 0.5 * z @ (self.precision @ z) + OFFSET
@@ -179,14 +180,13 @@ def test_the_minimum_of_the_ranking_loss_is_the_truth(proposal):
 
 @pytest.fixture(scope="module")
 def pcd():
-    return dm.families.get(
-        "ebm", objective="pcd", width=32, depth=2, steps=600, batch_size=128, negatives=256
-    )
+    return EBM(objective="pcd", width=32, depth=2, steps=600, batch_size=128, negatives=256)
 
 
 def test_the_chains_give_the_gradient_of_the_likelihood(pcd):
     """From a start in one mode only; the exact gradient is that of mean E + log ∫ exp(−E)."""
-    energy = Pair(jnp.log(jnp.array([0.25, 0.75])), jnp.array([[-1.5, 0.0], [1.2, 0.3]]))
+    logits, centres = jnp.log(jnp.array([0.25, 0.75])), jnp.array([[-1.5, 0.0], [1.2, 0.3]])
+    energy = Pair(logits=logits, centres=centres)
     rng = np.random.default_rng(0)
     batch = jnp.asarray(rng.normal([0.6, -0.4], 0.7, (200, 2)), jnp.float32)
     flat, rebuild = jax.flatten_util.ravel_pytree(energy)
@@ -234,7 +234,9 @@ def test_contrastive_divergence_trains_stably_and_weighs_modes(pcd, tmp_path):
     got = np.asarray(jax.vmap(model.log_prob)(data), np.float64)
     log_scale = float(jnp.sum(jnp.log(jnp.std(raw, axis=0))))
     spread = np.array([[0.15**2, 0], [0, 0.15**2]])
-    modes = [toy.gaussian_log_prob(np.asarray(raw), m, spread) for m in ([-1.0, 0], [2.0, 0.5])]
+    modes = [
+        toy.gaussian_log_prob(np.asarray(raw), m, spread) for m in np.array([[-1.0, 0], [2.0, 0.5]])
+    ]
     true = np.logaddexp(np.log(0.8) + modes[0], np.log(0.2) + modes[1]) + log_scale
     assert abs(np.mean(true - got)) < 0.08
     axis = jnp.linspace(-5, 5, 401)
@@ -252,13 +254,15 @@ def test_contrastive_divergence_trains_stably_and_weighs_modes(pcd, tmp_path):
 
 @pytest.mark.parametrize("objective", ["nce", "pcd"])
 def test_the_curves_show_the_negative_log_likelihood(objective):
-    family = dm.families.get("ebm", objective=objective, width=16, depth=2, negatives=64)
+    family = EBM(objective=objective, width=16, depth=2, negatives=64)
     data = gaussian(400)
     data = (data - data.mean(axis=0, keepdims=True)) / data.std(axis=0, keepdims=True)
     state = training._init(family, jax.random.key(0), data)
     last = state.averaged.mlp.weights[-1]
     state = eqx.tree_at(lambda s: s.averaged.mlp.weights[-1], state, 10 * last)
-    exact = -jnp.mean(jax.vmap(family.model(state).log_prob)(data))
+    model = family.model(state)
+    assert isinstance(model, HasDensity)
+    exact = -jnp.mean(jax.vmap(model.log_prob)(data))
     keys = jax.random.split(jax.random.key(1), 8)
     got = np.asarray(jax.lax.map(lambda k: family.loss(k, state, data), keys))
     assert np.std(got) < 0.02

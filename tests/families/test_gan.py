@@ -1,5 +1,7 @@
 """The adversarial game against the values it must have for critics known in closed form."""
 
+from typing import Any, cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import pytest
 
 import densitometer as dm
 from densitometer import training
-from densitometer.families.gan import Critic, Generator
+from densitometer.families.gan import GAN, Critic, Generator
 
 A = jnp.array([0.7, -0.2])
 
@@ -19,8 +21,8 @@ class LinearCritic(Critic):
     a: jax.Array
     c: jax.Array
 
-    def __init__(self, a, c=0.0):
-        base = Critic(jax.random.key(0), 2, dm.families.get("gan", width=2, depth=1))
+    def __init__(self, a: Any, c: Any = 0.0):
+        base = Critic(jax.random.key(0), 2, GAN(width=2, depth=1))
         self.mlp = base.mlp
         self.a, self.c = jnp.asarray(a), jnp.asarray(c)
 
@@ -36,7 +38,7 @@ def sides():
 
 
 def value(objective, critic, real, fake):
-    family = dm.families.get("gan", objective=objective)
+    family = GAN(objective=objective)
     return float(family._value(*family._judge(critic, real, fake)))
 
 
@@ -60,7 +62,7 @@ def test_the_optimal_critic_of_the_minimax_game_reaches_the_jensen_shannon_diver
 
 
 def test_the_gradient_penalty_is_that_of_a_linear_critic(sides):
-    loss, game = dm.families.get("gan")._critic_loss(LinearCritic(A), *sides, jnp.asarray(3.0))
+    loss, game = GAN()._critic_loss(LinearCritic(A), *sides, gamma=jnp.asarray(3.0))
     assert float(loss + game) == pytest.approx(3.0 * float(A @ A), rel=1e-5)  # real and generated
 
 
@@ -75,7 +77,7 @@ def test_the_gradient_penalty_of_a_part_of_the_batch_is_unbiased_on_both_sides(s
     """Of N(m, s² I) it is E |2c x + a|² = |2c m + a|² + 2 (2c s)², with a different s each side."""
     real, fake = sides
     a, c, batch = jnp.array([0.5, 1.0]), 0.4, 100
-    family, critic = dm.families.get("gan", penalty_points=25), QuadraticCritic(a, c)
+    family, critic = GAN(penalty_points=25), cast(Any, QuadraticCritic)(a, c)
 
     def penalty(x, y):
         loss, game = family._critic_loss(critic, x, y, jnp.asarray(2.0))
@@ -90,13 +92,13 @@ def test_the_gradient_penalty_of_a_part_of_the_batch_is_unbiased_on_both_sides(s
 
 
 def test_the_penalty_falls_geometrically():
-    family = dm.families.get("gan", penalty=0.5, penalty_decay=0.04, steps=400)
+    family = GAN(penalty=0.5, penalty_decay=0.04, steps=400)
     weights = [float(family._penalty_weight(jnp.asarray(t))) for t in (0, 200, 400)]
     assert weights == pytest.approx([0.5, 0.1, 0.02], rel=1e-5)
 
 
 def test_the_noise_is_a_cube_fair_signs_and_a_bell_all_of_unit_variance():
-    family = dm.families.get("gan", latent=3, signs=2)
+    family = GAN(latent=3, signs=2)
     generator = Generator(jax.random.key(0), 2, family)
     noise = np.asarray(generator.noise(jax.random.key(1), 20_000))
     cube, signs, bell = np.split(noise, [3, 5], axis=1)
@@ -113,7 +115,7 @@ def test_the_noise_is_a_cube_fair_signs_and_a_bell_all_of_unit_variance():
 
 def test_a_generated_point_has_a_bell_of_the_learnt_width():
     """With all weights zero, x = b + spread · exp(c) ε for the last biases b and c."""
-    family = dm.families.get("gan", spread=0.2, width=2, depth=1)
+    family = GAN(spread=0.2, width=2, depth=1)
     zero = jax.tree.map(jnp.zeros_like, Generator(jax.random.key(0), 2, family))
     generator = eqx.tree_at(lambda g: g.mlp.biases[-1], zero, jnp.array([1.0, -2.0, np.log(3)]))
     points = np.asarray(family._generate(generator, jax.random.key(1), 20_000))
@@ -126,7 +128,7 @@ def test_the_generator_goes_at_a_share_of_the_critics_pace():
     data = jnp.asarray(np.random.default_rng(0).normal(size=(64, 2)), jnp.float32)
 
     def moves(pace):
-        family = dm.families.get("gan", steps=100, width=8, depth=1, generator_pace=pace)
+        family = GAN(steps=100, width=8, depth=1, generator_pace=pace)
         old = family.init(jax.random.key(0), data)
         step, new = jax.jit(family.step), old
         for seed in range(2):  # the warm-up begins at a rate of zero
@@ -141,7 +143,7 @@ def test_the_generator_goes_at_a_share_of_the_critics_pace():
 
 @pytest.mark.parametrize("objective", ["minimax", "relativistic"])
 def test_the_generator_is_pulled_towards_what_the_critic_calls_real(objective):
-    family = dm.families.get("gan", objective=objective, depth=1)
+    family = GAN(objective=objective, depth=1)
     state = family.init(jax.random.key(0), jnp.zeros((3, 2)))
     real = jax.random.normal(jax.random.key(1), (256, 2))
     gradient = jax.jit(jax.grad(family._generator_loss))(
@@ -157,9 +159,7 @@ def test_a_few_steps_of_both_players_move_the_samples_towards_the_data(objective
     """Far from the data, so that a sign error in either player sends them the other way."""
     centre = np.array([2.0, -1.0])
     data = jnp.asarray(np.random.default_rng(0).normal(size=(500, 2)) + centre, jnp.float32)
-    family = dm.families.get(
-        "gan", objective=objective, steps=200, width=16, depth=1, learning_rate=5e-3
-    )
+    family = GAN(objective=objective, steps=200, width=16, depth=1, learning_rate=5e-3)
     state = family.init(jax.random.key(0), data)
     distance = lambda s: np.linalg.norm(
         np.mean(family._generate(s.generator, jax.random.key(1), 500), axis=0) - centre
@@ -176,7 +176,7 @@ def test_the_game_settles_at_its_value(objective, settled):
     """On a Gaussian, which the generator can match, the critic ends unable to tell."""
     rng = np.random.default_rng(0)
     train, holdout = (rng.normal(size=(n, 2)).astype(np.float32) for n in (2000, 500))
-    family = dm.families.get("gan", objective=objective, steps=1200, width=32, penalty=1.0)
+    family = GAN(objective=objective, steps=1200, width=32, penalty=1.0)
     fit = dm.fit(family, train, holdout)
     last = fit.curves["step_value"][-8:]
     assert abs(last.mean() - settled) < 0.03

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import densitometer as dm
 from densitometer.energies import NetworkEnergy
 from densitometer.families import sm
-from densitometer.families.sm import NetworkScore, ScoreField, ScoreModel
+from densitometer.families.sm import SM, NetworkScore, ScoreField, ScoreModel
 from densitometer.models import HasDensity, HasEnergy, HasScore, Standardiser
 
 MEAN = np.array([0.5, -1.0])
@@ -33,7 +32,8 @@ class Gaussian(ScoreField):
 
 def gaussian(factor=1.0, shift=0.0, covariance=COVARIANCE):
     mean, precision = MEAN + shift, np.linalg.inv(covariance)
-    return Gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(precision, jnp.float32), factor)
+    mean, precision = (jnp.asarray(a, jnp.float32) for a in (mean, precision))
+    return Gaussian(mean=mean, precision=precision, factor=factor)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def data():
 
 def losses(model, points, family=None):
     """J, point by point, over the directions of a family (by default the axes)."""
-    family = family or dm.families.get("sm")
+    family = family or SM()
     directions = family._directions(jax.random.key(5), *points.shape)
     return np.asarray(jax.vmap(lambda z, v: sm.implicit_loss(model, z, v))(points, directions))
 
@@ -84,7 +84,7 @@ def test_the_derivatives_of_a_network_are_those_of_autodiff(score):
     if score == "energy":
         network = NetworkEnergy(key, 3, width=8, depth=3, count=4, scale=0.3)
     else:
-        network = NetworkScore(key, 3, dm.families.get("sm", width=8, fourier_count=4))
+        network = NetworkScore(key, 3, SM(width=8, fourier_count=4))
     loud = lambda w: 10 * w
     network = eqx.tree_at(lambda n: n.mlp.weights[-1], network, replace_fn=loud)
     field = network if score == "vector" else lambda z: -jax.grad(network)(z)
@@ -111,7 +111,7 @@ def test_the_derivatives_of_a_network_are_those_of_autodiff(score):
 def test_sliced_is_exact_in_expectation(data, slices):
     # Scores off their optimum, or else E ½(v·s)² and E vᵀ∇s v would not be told apart.
     model = gaussian(0.7)
-    sliced = losses(model, data, dm.families.get("sm", slices=slices))
+    sliced = losses(model, data, SM(slices=slices))
     gap = sliced - losses(model, data)
     assert gap.std() > 0.1
     assert abs(gap.mean()) < 4 * gap.std() / np.sqrt(N)
@@ -119,7 +119,7 @@ def test_sliced_is_exact_in_expectation(data, slices):
 
 def test_the_weight_of_the_noise_bounds_the_loss(data):
     """σ² J of the exact score at noise σ is −σ²/2 tr (C + σ²)⁻¹, at least −d/2."""
-    family, sigma = dm.families.get("sm"), 0.5
+    family, sigma = SM(), 0.5
     noisy = COVARIANCE + sigma**2 * np.eye(2)
     got = family._loss(
         gaussian(covariance=noisy), jax.random.key(0), data, jnp.asarray(sigma, jnp.float32)
@@ -130,12 +130,12 @@ def test_the_weight_of_the_noise_bounds_the_loss(data):
 
 
 def test_noise_sinks_from_first_to_last_or_stays():
-    family = dm.families.get("sm", steps=100, noise_start=0.9, noise=0.1)
+    family = SM(steps=100, noise_start=0.9, noise=0.1)
     levels = np.asarray(jax.vmap(family._noise)(jnp.arange(101)))
     assert levels[0] == pytest.approx(0.9)
     assert levels[-1] == pytest.approx(0.1)
     assert np.all(np.diff(levels) < 0)
-    fixed = dm.families.get("sm", noise_start=0.1, noise=0.1)
+    fixed = SM(noise_start=0.1, noise=0.1)
     assert float(fixed._noise(jnp.asarray(7))) == pytest.approx(0.1)
 
 
@@ -161,7 +161,7 @@ def fisher_and_kl(separation):
     side = np.where(rng.random(N) < 0.9, -1, 1)
     points = rng.standard_normal((N, 2)) + side[:, None] * [separation / 2, 0]
     points = jnp.asarray(points, jnp.float32)
-    truth, model = TwoModes(0.9, separation), TwoModes(0.5, separation)
+    truth, model = (TwoModes(weight=w, separation=separation) for w in (0.9, 0.5))
     excess = losses(model, points) - losses(truth, points)
     kl = jax.vmap(lambda z: truth.log_density(z) - model.log_density(z))(points)
     return excess.mean(), excess.std() / np.sqrt(N), float(kl.mean())
@@ -197,11 +197,11 @@ def test_langevin_of_an_exact_score_gives_the_law_back():
 
 def test_both_modes_promise_what_they_have():
     points = jnp.zeros((3, 2))
-    energy = dm.families.get("sm", width=8)
+    energy = SM(width=8)
     model = energy.model(energy.init(jax.random.key(0), points))
     assert isinstance(model, HasDensity)
     assert isinstance(model, HasEnergy)
-    vector = dm.families.get("sm", width=8, score="vector")
+    vector = SM(width=8, score="vector")
     state = vector.init(jax.random.key(0), points)
     model = vector.model(state)
     assert isinstance(model, HasScore)
@@ -216,8 +216,7 @@ def test_slices_learn_a_gaussian_in_three_dimensions(score):
     rng = np.random.default_rng(2)
     mixing = np.array([[1.0, 0.5, 0.0], [0.0, 0.8, 0.3], [0.0, 0.0, 0.6]])
     points = jnp.asarray(rng.standard_normal((1000, 3)) @ mixing + 0.2, jnp.float32)
-    family = dm.families.get(
-        "sm",
+    family = SM(
         steps=800,
         learning_rate=1e-2,
         batch_size=128,

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import densitometer as dm
 import toy
 from densitometer.families import vae
-from densitometer.families.vae import Autoencoder, Decoder, Encoder, Mixture, VAEModel
+from densitometer.families.vae import VAE, Autoencoder, Decoder, Encoder, Mixture, VAEModel
 from densitometer.models import Standardiser
 from densitometer.nets import MLP, log_normal
 
@@ -209,7 +208,7 @@ def test_samples_are_from_the_prior_with_the_decoders_noise():
 
 
 def test_the_loss_is_minus_the_bound_in_nats(points):
-    family = dm.families.get("vae", importance_samples=1)
+    family = VAE(importance_samples=1)
     state = vae.VAEState(linear(), linear(), ())
     got = family.loss(jax.random.key(0), state, jnp.asarray(points))
     exact = toy.gaussian_log_prob(points, np.asarray(SHIFT), MARGINAL)
@@ -217,7 +216,7 @@ def test_the_loss_is_minus_the_bound_in_nats(points):
 
 
 def test_untrained_networks_have_a_finite_gradient():
-    family, data = dm.families.get("vae"), jax.random.normal(jax.random.key(8), (128, 2))
+    family, data = VAE(), jax.random.normal(jax.random.key(8), (128, 2))
 
     @jax.jit
     def largest(key):
@@ -240,6 +239,6 @@ def test_the_sum_of_the_marginal_is_no_parameter():
 
 
 def test_a_larger_latent_has_a_bound_but_no_density():
-    family = dm.families.get("vae", latent=3, width=8)
+    family = VAE(latent=3, width=8)
     state = family.init(jax.random.key(0), jnp.zeros((3, 2)))
     assert type(family.model(state)) is VAEModel

@@ -225,7 +225,7 @@ def test_grid_cells_tile_the_box():
     outer = grid.around(5)
     assert sum(g.cell * 25 for g in outer) == pytest.approx(8 * 2.4 * 4.8)
     assert min(g.x[0] for g in outer) == pytest.approx(-3.6 + 0.24)
-    assert np.array_equal(grid.points[41], np.float32([grid.x[1], grid.y[1]]))
+    assert np.array_equal(grid.points[41], np.array([grid.x[1], grid.y[1]], np.float32))
     assert grid.holds(np.array([[-1.19, 4.39], [-1.21, 0], [0, 4.41]])).tolist() == [1, 0, 0]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -41,7 +42,7 @@ OFF = {
 
 
 def fabricate(
-    folder: Path, *, seeds: tuple[int, ...] = (0,), names: tuple[str, ...] = TARGETS
+    folder: Path, *, seeds: Sequence[int] = (0,), names: tuple[str, ...] = TARGETS
 ) -> Path:
     """Write a complete study of three families on four targets into `folder`."""
     folder.mkdir(parents=True)

@@ -3,10 +3,12 @@
 import itertools
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from densitometer.report import figures, style
@@ -18,8 +20,8 @@ def results(finished_study):
     return Results.read(finished_study)
 
 
-def panels(figure):
-    return {ax.get_gid(): ax for ax in figure.axes if ax.get_gid()}
+def panels(figure: Figure) -> dict[str, Any]:
+    return {name: ax for ax in figure.axes if (name := ax.get_gid())}
 
 
 def words(ax):
@@ -55,7 +57,7 @@ def test_samples_of_the_model_lie_over_those_of_the_truth(results):
         assert model.get_color() == style.colour(family)
         assert model.get_zorder() >= truth.get_zorder()
         np.testing.assert_array_equal(model.get_xydata(), results.cell(target, family).samples)
-        assert len(truth.get_xdata()) == len(model.get_xdata())
+        assert np.size(truth.get_xdata()) == np.size(model.get_xdata())
         assert ax.get_aspect() == 1
         np.testing.assert_allclose(ax.get_xlim(), results.picture_box(target)[:, 0])
 
@@ -72,7 +74,7 @@ def test_densities_share_their_targets_colour_scale(results):
     for target in results.targets:
         images = [drawn[f"{target}/{f}"].get_images()[0] for f in ("truth", "dsm", "vae")]
         assert len({image.get_clim() for image in images}) == 1
-        assert np.isfinite(images[0].get_array()).all()  # −inf off the support is drawn
+        assert np.isfinite(np.asarray(images[0].get_array())).all()  # −inf off the support is drawn
         assert words(drawn[f"{target}/gan"]) == ["no density"]
 
 

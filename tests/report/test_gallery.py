@@ -36,7 +36,7 @@ def plant_pictures(folder: Path) -> None:
             t = np.linspace(0, 1, 41)[:, None, None]
             np.save(samples.with_name("path.npy"), ((1 - t) * start + t * end).astype(np.float32))
         if family == "dsm":
-            field = np.tile(np.float32([1e6, 0.0]), (32 * 32, 1))
+            field = np.tile(np.array([1e6, 0.0], np.float32), (32 * 32, 1))
             np.save(samples.with_name("score.npy"), field)
 
 
@@ -248,7 +248,7 @@ def test_laws_of_other_dimensions(folder, tmp_path, monkeypatch, law, note):
     for cell in study.glob("cells/spiral/*/*"):
         for name in ("log_density.npy", "score.npy", "path.npy"):
             (cell / name).unlink(missing_ok=True)
-        np.save(cell / "samples.npy", np.tile(np.float32([1.0, 0.5, 0.25][:d]), (20, 1)))
+        np.save(cell / "samples.npy", np.tile(np.array([1.0, 0.5, 0.25][:d], np.float32), (20, 1)))
         np.save(cell / "path.npy", np.ones((5, 40, d), np.float32))
     told = gallery.content(Results.read(study))
     target, cell = told["targets"][0], told["cells"]["spiral/dsm/0"]
@@ -260,7 +260,9 @@ def test_laws_of_other_dimensions(folder, tmp_path, monkeypatch, law, note):
     seen = target["lower"] + point * np.subtract(target["upper"], target["lower"])
     np.testing.assert_allclose(seen, expected, atol=1e-3)
     drawn = figures.samples(Results.read(study), targets=["spiral"], families=["dsm"]).axes
-    [points] = {tuple(xy) for ax in drawn for line in ax.get_lines() for xy in line.get_xydata()}
+    [points] = {
+        tuple(xy) for ax in drawn for line in ax.get_lines() for xy in np.asarray(line.get_xydata())
+    }
     np.testing.assert_allclose(points, expected)
 
 

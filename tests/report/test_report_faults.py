@@ -61,7 +61,9 @@ def test_a_hole_is_found_where_it_is(sampled):
 def test_a_thread_is_told_from_a_leak(sampled):
     """Forty strays between two modes, on a line; then as many all over the middle."""
     points = true("gaussian_mixture")
-    centres, _ = targets.get("gaussian_mixture").modes
+    modes = targets.get("gaussian_mixture").modes
+    assert modes is not None
+    centres, _ = modes
     t = RNG(0).uniform(size=(40, 1))
     points[:40] = centres[0] * t + centres[3] * (1 - t)
     fault = of(sampled("gaussian_mixture", "gan", points), "gaussian_mixture", "gan")["thread"]
@@ -75,7 +77,9 @@ def test_a_thread_is_told_from_a_leak(sampled):
 
 def test_the_heaviest_mode_is_shown(sampled):
     points = true("gaussian_mixture")
-    centres, _ = targets.get("gaussian_mixture").modes
+    modes = targets.get("gaussian_mixture").modes
+    assert modes is not None
+    centres, _ = modes
     points[:300] = centres[2] + 0.12 * RNG(0).normal(size=(300, 2))
     results = sampled("gaussian_mixture", "gan", points, mode_weights=(0.13, 0.01))
     fault = of(results, "gaussian_mixture", "gan")["wrong mode weights"]

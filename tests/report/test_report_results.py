@@ -30,6 +30,7 @@ def test_several_seeds_give_median_and_spread(tmp_path):
     for seed, value in enumerate((0.08, 0.30, 0.09)):
         fabricated.rewrite(folder, "spiral", "dsm", seed, kl=(value, 0.001))
     measure = Results.read(folder).measure("spiral", "dsm", "kl")
+    assert measure is not None
     assert measure.value == 0.09
     assert measure.seeds == 3
     assert measure.error == pytest.approx(np.std([0.08, 0.30, 0.09], ddof=1))
@@ -84,5 +85,6 @@ def test_the_picture_is_where_the_density_was_computed(finished_study):
 def test_an_unfinished_json_null_is_not_a_number(study):
     fabricated.rewrite(study, "spiral", "dsm", kl=(None, None))
     measure = Results.read(study).measure("spiral", "dsm", "kl")
+    assert measure is not None
     assert np.isnan(measure.value)
     assert json.loads((study / "cells/spiral/dsm/0/scorecard.json").read_text())

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from densitometer.errors import UsageError, cause
+from densitometer.study import executors
 from densitometer.study.executors import _serve, take
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.runner import in_order, run
@@ -200,3 +201,12 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path):
     study(tmp_path / "whole")
     whole = (tmp_path / "whole/results.csv").read_bytes()
     assert (tmp_path / "killed/results.csv").read_bytes() == whole
+
+
+def test_a_study_needs_no_signal_masks_nor_processors_to_choose(tmp_path, monkeypatch):
+    """As on Windows (neither) and on macOS (no choice of processors)."""
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    monkeypatch.delattr(os, "sched_setaffinity")
+    monkeypatch.setattr(executors, "cores", lambda: [0, 1])
+    assert study(tmp_path, workers=2) == {}
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 2 * 20

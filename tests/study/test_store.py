@@ -1,6 +1,9 @@
 import json
 import os
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import fake_cells
 import pytest
@@ -186,3 +189,47 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
         write_folder(tmp_path / "cell", {"scorecard.json": json.dumps([]).encode()})
     assert not (tmp_path / "results.csv").exists()
     assert not (tmp_path / "cell").exists()
+
+
+@pytest.mark.parametrize("lacking", [None, "fcntl"])  # as Windows does
+def test_a_folder_is_free_again_when_the_process_that_studied_in_it_is_killed(tmp_path, lacking):
+    program = f"""if True:
+        import pathlib, sys, time
+        if {lacking is not None}:
+            sys.modules["{lacking}"] = None
+        sys.path.insert(0, {str(Path(fake_cells.__file__).parent)!r})
+        import fake_cells
+        from densitometer.errors import UsageError
+        from densitometer.study.store import opened
+        try:
+            with opened(pathlib.Path({str(tmp_path)!r}), fake_cells.plan()):
+                print("open", flush=True)
+                time.sleep(float(sys.argv[1]))
+        except UsageError as error:
+            print(error, flush=True)
+    """
+    run = lambda seconds: subprocess.Popen(
+        [sys.executable, "-c", program, str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    with run(60) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "open\n"
+        with run(0) as second:
+            assert second.communicate()[0].startswith("another study is running in")
+        first.kill()
+    with run(0) as third:
+        assert third.communicate()[0] == "open\n"
+
+
+def test_where_no_folder_can_be_opened_files_are_written_all_the_same(tmp_path, monkeypatch):
+    opened_by_system = os.open
+
+    def refuse(path, *args, **kwargs):
+        if Path(path).is_dir():
+            raise PermissionError(13, os.strerror(13))
+        return opened_by_system(path, *args, **kwargs)
+
+    monkeypatch.delattr(os, "O_DIRECTORY")  # as on Windows
+    monkeypatch.setattr(os, "open", refuse)
+    write_file(tmp_path / "one", b"1")
+    assert (tmp_path / "one").read_bytes() == b"1"

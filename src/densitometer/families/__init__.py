@@ -9,6 +9,8 @@ from densitometer.registry import Registry
 if TYPE_CHECKING:
     from densitometer.families.base import Family
 
+__all__ = ["FAMILIES", "get"]
+
 FAMILIES = Registry(
     "family",
     "families",
@@ -30,7 +32,7 @@ def get(name: str, **hyperparameters: Any) -> "Family":
 
     Raises:
         UsageError: there is no such family (the sentence names the nearest one), it has no such
-            hyper-parameter, or the value makes no sense.
+            hyper-parameter, or the values make no sense, alone or together.
     """
     known = {field.name: field for field in FAMILIES.fields(name)}
     for word, value in hyperparameters.items():
@@ -38,6 +40,5 @@ def get(name: str, **hyperparameters: Any) -> "Family":
             near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}."
             raise UsageError(f"{name} has no hyper-parameter '{word}'; {hint}")
-        if not known[word].accepts(value):
-            raise UsageError(f"{name}: {word} must be {known[word].kinds}, not {value!r}.")
+        hyperparameters[word] = known[word].domain.checked(value, f"{name}: {word}")
     return FAMILIES[name](**hyperparameters)

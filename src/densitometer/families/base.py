@@ -23,22 +23,20 @@ standardises again, and its model answers in those same coordinates: `models.Mod
 
 import abc
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.domains import Count, Domain, Steps
 from densitometer.errors import UsageError
 from densitometer.models import Model
 
+__all__ = ["Family", "Info", "State"]
+
 State = eqx.Module
 """A pytree of arrays; each family has its own class."""
-
-MOST = {"steps": 10**9, "depth": 100, "fourier_count": 4096}
-MOST_OTHERS = 65_536
-"""The largest whole numbers that make sense: a foreign file may not ask for all memory there is."""
 
 Info = Mapping[str, Float[Array, ""]]
 """What a step reports: a dictionary of scalars that always has ``loss``."""
@@ -50,6 +48,8 @@ class Family(abc.ABC):
 
     Every subclass is a frozen dataclass that declares all its own fields (so that its file can be
     read alone), each with a default and a docstring, which is also its help on the command line.
+    Its annotation says which values make sense alone (`densitometer.domains`), and `conflicts`
+    which make none together.
     """
 
     name: ClassVar[str]
@@ -63,17 +63,11 @@ class Family(abc.ABC):
     """Repetitions over which `loss` is averaged when it is put on a curve: 1 if it is not random.
     They are always the same random numbers, so the curve moves only because the state does."""
 
-    zero_allowed: ClassVar[tuple[str, ...]] = ()
-    """The numeric hyper-parameters that may be 0; all others must be above."""
-
-    shares: ClassVar[tuple[str, ...]] = ("ema", "dropout", "likelihood_share", "wide_share")
-    """The hyper-parameters that must be below 1, where a family has them."""
-
-    steps: int
+    steps: Steps
     """Gradient steps at the standard budget."""
 
-    batch_size: int
-    """Points a step sees."""
+    batch_size: Count
+    """Points a step sees; all, if there are fewer."""
 
     @property
     def drawn(self) -> int:
@@ -81,27 +75,29 @@ class Family(abc.ABC):
         return self.batch_size
 
     def __post_init__(self):
-        """Refuse hyper-parameters that make no sense.
+        """Refuse hyper-parameters that make no sense, and make the others plain Python values.
 
         Raises:
-            UsageError: a number is out of range, or a word is none of the choices.
+            UsageError: a value is not in the domain of its field, or does not go together with
+                another.
         """
-        hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), get_args(hints[field.name])
-            what = f"{self.name}: {field.name} must be"
-            if get_origin(hints[field.name]) is Literal:
-                if value not in choices:
-                    raise UsageError(f"{what} one of {', '.join(choices)}, not {value!r}.")
-            elif isinstance(value, int | float):
-                least = 0 if field.name in self.zero_allowed else None
-                if not (math.isfinite(value) and (value > 0 or value == least)):
-                    raise UsageError(f"{what} {'0 or ' if least == 0 else ''}above 0, not {value}.")
-                if field.name in self.shares and value >= 1:
-                    raise UsageError(f"{what} below 1, not {value}.")
-                most = MOST.get(field.name, MOST_OTHERS)
-                if isinstance(value, int) and value > most:
-                    raise UsageError(f"{what} at most {most}, not {value}.")
+        # What this class says of its fields holds however a subclass annotates them.
+        for owner in (Family, type(self)):
+            hints = get_type_hints(owner, include_extras=True)
+            for field in dataclasses.fields(owner):
+                value, name = getattr(self, field.name), f"{self.name}: {field.name}"
+                domain = Domain.of(hints[field.name])
+                object.__setattr__(self, field.name, domain.checked(value, name))
+        for sentence in self.conflicts():
+            raise UsageError(f"{self.name}: {sentence}.")
+
+    def conflicts(self) -> Iterable[str]:
+        """What makes no sense together though each value alone does: a sentence for each.
+
+        It names the fields, what is allowed and the value, as in "sigma_min must be below
+        sigma_max = 5.0, not 10.0".
+        """
+        return ()
 
     @abc.abstractmethod
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> State:

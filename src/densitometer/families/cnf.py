@@ -29,7 +29,8 @@ learn the points by heart, count less.
 import abc
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -37,8 +38,19 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from densitometer import odes
+from densitometer import denoising, odes
 from densitometer.denoising import lattice, posterior_mean
+from densitometer.domains import (
+    Count,
+    CountOrZero,
+    Depth,
+    Features,
+    Positive,
+    PositiveOrZero,
+    Range,
+    Share,
+    Steps,
+)
 from densitometer.families.base import Family, Info
 from densitometer.models import HasDensity, HasDiagnostics, HasPath, Standardiser
 from densitometer.nets import FeatureMLP, log_normal
@@ -152,41 +164,47 @@ class CNF(Family):
 
     name: ClassVar[str] = "cnf"
     loss_draws: ClassVar[int] = 1
-    zero_allowed: ClassVar[tuple[str, ...]] = ("reference", "weight_decay", "fourier_count")
 
-    steps: int = 2_000
+    steps: Steps = 2_000
     """Gradient steps at the standard budget."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Points a step of flow matching; each gets its own noise and time."""
-    reference: int = 2048
+    reference: CountOrZero = 2048
     """Points whose lines may lead through a place: a step fits their mean direction there. 0 for
     the direction of a single line, as in the textbooks."""
     objective: Literal["matching", "likelihood", "both"] = "matching"
     """Flow matching, maximum likelihood, or matching first and likelihood to finish."""
-    learning_rate: float = 1e-2
+    learning_rate: Positive = 1e-2
     """Peak rate of Adam in matching; it warms up over 2 % of its steps, then decays to zero."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay, of either objective."""
-    ema: float = 0.1
+    ema: Share = 0.1
     """Window of the parameter average, as a share of the steps; it is the average that samples."""
-    likelihood_share: float = 0.01
+    likelihood_share: Share = 0.01
     """Share of the steps, the last ones, that `both` gives to likelihood."""
-    likelihood_rate: float = 1e-4
+    likelihood_rate: Positive = 1e-4
     """Peak rate of Adam in likelihood steps, with a schedule of its own."""
-    likelihood_batch: int = 128
+    likelihood_batch: Count = 128
     """Points a likelihood step, of those of the batch: a step costs forty times one of matching."""
-    tolerance: float = 0.03
+    tolerance: Annotated[float, Range(above=0, below=1)] = 0.03
     """Relative and absolute tolerance of the solver in likelihood steps."""
-    width: int = 128
+    width: Count = 128
     """Units a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    fourier_count: int = 16
+    fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.1
+    fourier_scale: Positive = 0.1
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
-    sigma_min: float = 0.03
+    sigma_min: Annotated[float, Range(at_least=1e-5, below=1)] = 0.03
     """Noise left at the end of matching's lines, in standardised units."""
+
+    def conflicts(self) -> Iterator[str]:
+        """Too few points for a mean over them or for a likelihood, or too little noise."""
+        yield from denoising.conflicts(self.reference, self.batch_size, "sigma_min", self.sigma_min)
+        if self.objective != "matching" and self.likelihood_batch > self.drawn:
+            most = f"the points of a step, {self.drawn}"
+            yield f"likelihood_batch must be at most {most}, not {self.likelihood_batch}"
 
     @property
     def drawn(self) -> int:

@@ -40,7 +40,8 @@ import abc
 import dataclasses
 import functools
 import math
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -49,8 +50,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from densitometer import odes
+from densitometer import denoising, odes
 from densitometer.denoising import lattice, posterior_mean
+from densitometer.domains import (
+    Count,
+    CountOrZero,
+    Depth,
+    Features,
+    Positive,
+    PositiveOrZero,
+    Range,
+    Share,
+    ShareOrZero,
+    Steps,
+)
 from densitometer.families.base import Family, Info
 from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standardiser
 from densitometer.nets import Dropout, FeatureMLP, log_normal
@@ -264,7 +277,8 @@ def ancestral(
     """
     after = np.append(angles[1:], 0.0)
     beta = 1 - (np.cos(angles) / np.cos(after)) ** 2
-    shares = np.sin(after) * np.sqrt(1 - beta / np.sin(angles) ** 2)
+    # At the last step the root is of 0, which rounding can make negative.
+    shares = np.sin(after) * np.sqrt(np.maximum(1 - beta / np.sin(angles) ** 2, 0.0))
     return _walk(key, predictor, start, angles, np.cos(after), shares, np.sqrt(beta))
 
 
@@ -322,47 +336,48 @@ class DDPM(Family):
     """Denoising diffusion: a chain of small steps from noise to data, learnt by telling noise."""
 
     name: ClassVar[str] = "ddpm"
-    zero_allowed: ClassVar[tuple[str, ...]] = (
-        "reference",
-        "weight_decay",
-        "dropout",
-        "fourier_count",
-    )
 
-    steps: int = 2_000
+    steps: Steps = 2_000
     """Gradient steps at the standard budget."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Points a step; each gets its own noise and t."""
-    reference: int = 2048
+    reference: CountOrZero = 2048
     """Points that a noisy one may have come from: a step fits the mean of ε, given x_t, over them.
     0 for the ε that was added, as in the textbooks."""
-    learning_rate: float = 1e-2
+    learning_rate: Positive = 1e-2
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
-    dropout: float = 0.0
+    dropout: ShareOrZero = 0.0
     """Share of hidden units dropped in training."""
-    ema: float = 0.1
+    ema: Share = 0.1
     """Window of the parameter average that samples and scores, as a share of the steps."""
-    width: int = 128
+    width: Count = 128
     """Units a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    fourier_count: int = 16
+    fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.1
+    fourier_scale: Positive = 0.1
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
-    timesteps: int = 1000
+    timesteps: Annotated[int, Range(at_least=2, at_most=65_536)] = 1000
     """T, steps of the chain."""
-    offset: float = 0.025
+    offset: Annotated[float, Range(at_least=1e-4, at_most=0.78)] = 0.025
     """Smallest angle of the cosine schedule, about the smallest noise level in standardised units;
     the model's law is the data's at this noise. The largest noise level is its inverse."""
     weighting: Literal["flow", "bound", "simple"] = "flow"
     """How t is drawn: for the flow's density, for the bound, or evenly (Ho et al.)."""
     sampler: Literal["flow", "ddim", "ancestral"] = "flow"
     """The ODE solved accurately, DDIM's walk along it, or the chain with its noise."""
-    sample_steps: int = 100
+    sample_steps: Annotated[int, Range(at_least=2, at_most=65_536)] = 100
     """How many of the T steps DDIM and the chain visit."""
+
+    def conflicts(self) -> Iterator[str]:
+        """More steps to visit than there are, too little noise, or too few points for a mean."""
+        if self.sampler != "flow" and self.sample_steps > self.timesteps:
+            most = f"timesteps = {self.timesteps}"
+            yield f"sample_steps must be at most {most}, not {self.sample_steps}"
+        yield from denoising.conflicts(self.reference, self.batch_size, "offset", self.offset)
 
     @property
     def drawn(self) -> int:

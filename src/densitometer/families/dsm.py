@@ -27,6 +27,7 @@ evenly in log σ and evenly in τ: with density √(dτ / d log σ) = √(sin τ
 import abc
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import equinox as eqx
@@ -36,8 +37,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, Scalar
 
-from densitometer import odes
+from densitometer import denoising, odes
 from densitometer.denoising import lattice, posterior_mean
+from densitometer.domains import (
+    Count,
+    CountOrZero,
+    Depth,
+    Features,
+    Noise,
+    Positive,
+    PositiveOrZero,
+    Share,
+    ShareOrZero,
+    Steps,
+)
 from densitometer.families.base import Family, Info
 from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardiser
 from densitometer.nets import Dropout, FeatureMLP, log_normal
@@ -212,44 +225,46 @@ class DSM(Family):
     """Denoising score matching: a denoiser at every noise level, which is a score and a sampler."""
 
     name: ClassVar[str] = "dsm"
-    zero_allowed: ClassVar[tuple[str, ...]] = (
-        "reference",
-        "weight_decay",
-        "dropout",
-        "fourier_count",
-    )
 
-    steps: int = 2_000
+    steps: Steps = 2_000
     """Gradient steps at the standard budget."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Points a step; each gets its own noise and noise level."""
-    reference: int = 2048
+    reference: CountOrZero = 2048
     """Points that a noisy one may have come from: a step fits their mean, given x. 0 for the x₀
     that was blurred, as in the textbooks."""
-    learning_rate: float = 1e-2
+    learning_rate: Positive = 1e-2
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
-    dropout: float = 0.0
+    dropout: ShareOrZero = 0.0
     """Share of hidden units dropped in training."""
-    ema: float = 0.1
+    ema: Share = 0.1
     """Window of the parameter average that samples and scores, as a share of the steps."""
-    width: int = 128
+    width: Count = 128
     """Units a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    fourier_count: int = 16
+    fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.1
+    fourier_scale: Positive = 0.1
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
-    sigma_min: float = 0.03
+    sigma_min: Noise = 0.03
     """Smallest noise level, in standardised units; the model's law is the data's at this noise."""
-    sigma_max: float = 5.0
+    sigma_max: Noise = 5.0
     """Largest noise level; there the data are a Gaussian to within 1e-4 nats."""
-    sigma: float | None = None
+    sigma: Noise | None = None
     """A single noise level (e.g. 0.1): the classic form, sampled by Langevin, without a density."""
     sampler: Literal["ode", "langevin"] = "ode"
     """Deterministic probability-flow ODE, or annealed Langevin dynamics."""
+
+    def conflicts(self) -> Iterator[str]:
+        """Noise levels in the wrong order, too little noise, or too few points for a mean."""
+        if self.sigma_min >= self.sigma_max:
+            yield f"sigma_min must be below sigma_max = {self.sigma_max}, not {self.sigma_min}"
+        least = "sigma_min" if self.sigma is None else "sigma"
+        noise = getattr(self, least)
+        yield from denoising.conflicts(self.reference, self.batch_size, least, noise)
 
     @property
     def drawn(self) -> int:

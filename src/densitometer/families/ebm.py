@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.domains import Count, Depth, Features, Positive, PositiveOrZero, Share, Steps
 from densitometer.energies import (
     SPREAD,
     Cooling,
@@ -193,37 +194,36 @@ class EBM(Family):
 
     name: ClassVar[str] = "ebm"
     loss_draws: ClassVar[int] = 1
-    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "fourier_count", "noise")
 
-    steps: int = 1_600
+    steps: Steps = 1_600
     """Gradient steps at the standard budget."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Points a step."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
-    noise: float = 0.02
+    noise: PositiveOrZero = 0.02
     """Standard deviation of Gaussian noise on the data, in standardised units; it smooths."""
-    ema: float = 0.1
+    ema: Share = 0.1
     """Window of the parameter average that samples and scores, as a share of the steps."""
-    width: int = 128
+    width: Count = 128
     """Units a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    fourier_count: int = 16
+    fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.15
+    fourier_scale: Positive = 0.15
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
     objective: Literal["nce", "pcd"] = "nce"
     """Ranking noise-contrastive estimation, or persistent contrastive divergence."""
-    negatives: int = 768
+    negatives: Count = 768
     """Draws of the proposal that a step tells the batch from; in PCD, chains."""
-    components: int = 32
+    components: Count = 32
     """Gaussians in the proposal."""
-    wide_share: float = 0.1
+    wide_share: Share = 0.1
     """Share of the proposal's draws from a wide Gaussian, where there are no data."""
-    moves: int = 2
+    moves: Count = 2
     """Langevin moves of each chain a step, in PCD."""
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> EBMState:

@@ -40,7 +40,8 @@ There is no density: what a GAN learnt shows in its samples alone.
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -48,6 +49,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.domains import (
+    Count,
+    CountOrZero,
+    Depth,
+    Features,
+    Positive,
+    PositiveOrZero,
+    Range,
+    Share,
+    Steps,
+)
 from densitometer.families.base import Family, Info
 from densitometer.models import HasPath, Model, Standardiser
 from densitometer.nets import MLP, FeatureMLP
@@ -146,42 +158,47 @@ class GAN(Family):
     """Generative adversarial network: a generator against a critic, no density."""
 
     name: ClassVar[str] = "gan"
-    zero_allowed: ClassVar[tuple[str, ...]] = ("penalty", "signs", "spread", "fourier_count")
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_kde_nll"
     loss_draws: ClassVar[int] = 4
 
-    steps: int = 10_000
+    steps: Steps = 10_000
     """Gradient steps at the standard budget, of each player."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Points a step, and as many generated ones."""
     objective: Literal["relativistic", "minimax"] = "relativistic"
     """The relativistic game, or the original minimax game of Goodfellow et al. (2014)."""
-    penalty: float = 0.3
+    penalty: PositiveOrZero = 0.3
     """γ at the first step, the weight of the zero-centred gradient penalties; 0 for none."""
-    penalty_decay: float = 0.02
+    penalty_decay: Annotated[float, Range(above=0, at_most=1)] = 0.02
     """The share of γ that is left at the last step; it falls geometrically. 1 for a constant γ."""
-    penalty_points: int = 64
+    penalty_points: Count = 64
     """Points of each side at which a step takes the penalty: a part of the batch, to save time."""
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Peak rate of the critic's Adam; it warms up, then decays along a cosine."""
-    generator_pace: float = 0.5
+    generator_pace: Positive = 0.5
     """The generator's rate, as a share of the critic's."""
-    ema: float = 0.1
+    ema: Share = 0.1
     """Window of the generator's average, which samples, as a share of the steps."""
-    latent: int = 3
+    latent: Count = 3
     """Axes of the generator's noise that are uniform in a cube."""
-    signs: int = 6
+    signs: CountOrZero = 6
     """Axes of the generator's noise that are ±1; 0 for a connected noise."""
-    spread: float = 0.05
+    spread: PositiveOrZero = 0.05
     """Scale of the bell at a generated point before anything is learnt; 0 for none."""
-    width: int = 64
+    width: Count = 64
     """Units a hidden layer, of both players."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers of each."""
-    fourier_count: int = 16
+    fourier_count: Features = 16
     """Random Fourier features of the point at the critic; 0 for none."""
-    fourier_scale: float = 0.5
+    fourier_scale: Positive = 0.5
     """Their standard frequency, in cycles per standardised unit."""
+
+    def conflicts(self) -> Iterator[str]:
+        """A part of the batch that is larger than the batch."""
+        if self.penalty and self.penalty_points > self.batch_size:
+            most = f"batch_size = {self.batch_size}"
+            yield f"penalty_points must be at most {most}, not {self.penalty_points}"
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> GANState:
         """Two fresh players."""

@@ -30,6 +30,7 @@ model. The far structure is learnt on the way down and is then only remembered.
 import abc
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import equinox as eqx
@@ -38,6 +39,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.domains import (
+    Count,
+    CountOrZero,
+    Depth,
+    Features,
+    Noise,
+    Positive,
+    PositiveOrZero,
+    Share,
+    Steps,
+)
 from densitometer.energies import SPREAD, NetworkEnergy, energy_model
 from densitometer.families.base import Family, Info
 from densitometer.models import HasScore, Model, Standardiser
@@ -193,35 +205,39 @@ class SM(Family):
     """Implicit score matching: an energy whose slope is the data's, at a noise that sinks."""
 
     name: ClassVar[str] = "sm"
-    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay", "fourier_count", "slices")
 
-    steps: int = 8_000
+    steps: Steps = 8_000
     """Gradient steps at the standard budget."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Points a step."""
-    learning_rate: float = 2e-3
+    learning_rate: Positive = 2e-3
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
-    ema: float = 0.05
+    ema: Share = 0.05
     """Window of the parameter average that samples and scores, as a share of the steps."""
-    width: int = 64
+    width: Count = 64
     """Units a hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    fourier_count: int = 16
+    fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
-    fourier_scale: float = 0.2
+    fourier_scale: Positive = 0.2
     """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
-    noise: float = 0.03
+    noise: Noise = 0.03
     """σ at the end, in standardised units: the model's law is the data's at this noise."""
-    noise_start: float = 0.7
+    noise_start: Noise = 0.7
     """σ at the beginning, where the data are one hill; it sinks all along. The same as `noise` for
     the fixed noise of the textbooks."""
     score: Literal["energy", "vector"] = "energy"
     """The slope of a scalar, which has a density, or a free vector field, which has none."""
-    slices: int = 0
+    slices: CountOrZero = 0
     """Random directions a point that estimate the divergence; 0 for the exact one."""
+
+    def conflicts(self) -> Iterator[str]:
+        """A noise that would rise."""
+        if self.noise > self.noise_start:
+            yield f"noise must be at most noise_start = {self.noise_start}, not {self.noise}"
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> SMState:
         """A fresh network: an energy near that of N(0, s² I), or a score near that of N(0, I)."""

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.domains import Count, Depth, Positive, PositiveOrZero, Share, Steps
 from densitometer.families.base import Family, Info
 from densitometer.models import HasBound, HasDensity, HasPath, Model, Standardiser
 from densitometer.nets import MLP, Activation, log_normal
@@ -304,28 +305,27 @@ class VAE(Family):
     """Variational autoencoder: a latent, a decoder with noise, a bound tightened by k samples."""
 
     name: ClassVar[str] = "vae"
-    zero_allowed: ClassVar[tuple[str, ...]] = ("weight_decay",)
     loss_draws: ClassVar[int] = 8
 
-    steps: int = 8_000
+    steps: Steps = 8_000
     """Gradient steps at the standard budget."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Points a step."""
-    importance_samples: int = 8
+    importance_samples: Count = 8
     """k of the training bound; 1 is the ELBO of the original."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
-    ema: float = 0.1
+    ema: Share = 0.1
     """Window of the parameter average that samples and scores, as a share of the steps."""
-    latent: int = 2
+    latent: Count = 2
     """Dimension of the latent; with 2 the marginal likelihood is computed by quadrature."""
-    width: int = 64
+    width: Count = 64
     """Units a hidden layer, of encoder and decoder."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers of each."""
-    min_sd: float = 0.02
+    min_sd: Positive = 0.02
     """The decoder's standard deviations never fall below this, in standardised units."""
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> VAEState:

@@ -2,6 +2,8 @@
 
 from densitometer.registry import Registry
 
+__all__ = ["METRICS"]
+
 METRICS = Registry(
     "metric",
     "metrics",
@@ -30,6 +32,7 @@ METRICS = Registry(
         "precision": "densitometer.metrics.two_sample:precision",
         "recall": "densitometer.metrics.two_sample:recall",
         "off_support": "densitometer.metrics.support:off_support",
+        "duplicates": "densitometer.metrics.support:duplicates",
         "log_true_density": "densitometer.metrics.density:log_true_density",
         "shift": "densitometer.metrics.faults:shift",
         "blur": "densitometer.metrics.faults:blur",

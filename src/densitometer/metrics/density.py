@@ -137,7 +137,8 @@ def jensen_shannon(
     bad from very bad. Source: Lin (1991).
     """
     t = _log_ratio(log_p, log_q)
-    missed, invented = np.logaddexp(0, t), np.exp(t) * np.logaddexp(0, -t)
+    with np.errstate(invalid="ignore"):  # a NaN stays one
+        missed, invented = np.logaddexp(0, t), np.exp(t) * np.logaddexp(0, -t)
     return mean(math.log(2) - 0.5 * missed - 0.5 * invented, provenance)
 
 
@@ -167,9 +168,12 @@ def fisher_divergence(
 
 
 def _log_ratio(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Float[Array, " n"]:
-    """log q/p at points where p is positive; bounded, so that its exponential is a number."""
+    """log q/p at points where p is positive; bounded, so that its exponential is a number.
+
+    NaN where q is infinite: no density is, and a bound would call it perfect there.
+    """
     ratio = np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64)
-    return np.clip(ratio, -700.0, 700.0)
+    return np.where(ratio == np.inf, np.nan, np.clip(ratio, -700.0, 700.0))
 
 
 def mass(
@@ -184,11 +188,13 @@ def mass(
     The stated error is the scatter of the four interleaved subgrids of half the resolution, which
     overstates that of the whole. Two dimensions only.
     """
-    density = np.exp(log_density.astype(np.float64))
-    subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
     around = grid.around(16)
-    beyond = np.exp(np.asarray(log_q(np.concatenate([g.points for g in around])), np.float64))
-    tails = sum(g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True))
-    return Estimate(
-        float(np.mean(subgrids) + tails), float(np.std(subgrids, ddof=1) / 2), provenance
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # of a broken density it is infinite or NaN
+        density = np.exp(log_density.astype(np.float64))
+        subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
+        beyond = np.exp(np.asarray(log_q(np.concatenate([g.points for g in around])), np.float64))
+        tails = sum(
+            g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True)
+        )
+        error = float(np.std(subgrids, ddof=1) / 2)
+    return Estimate(float(np.mean(subgrids) + tails), error, provenance)

@@ -10,7 +10,8 @@ Each metric is the size that fits,
 g and p are taken after smoothing by 0.1 standard deviations, so that edges have slopes, and the
 denominator is mixed with 1 % of a uniform law, so that one stray point does not drown the rest;
 both cost sharpness, neither biases θ̂ for small θ. Where faults come together each size holds some
-of the others. The errors are those of a mean. Two dimensions only.
+of the others. A size is right to first order: of samples that are far from the truth it says that
+they are, and no more. The errors are those of a mean. Two dimensions only.
 """
 
 import math
@@ -42,8 +43,11 @@ def shift(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
 
     In standard deviations of the truth, axis by axis; 0 for the truth, larger is worse, and above 0
     by chance (a length). Cost O(n + cells). A law with narrow parts shows a shift of a fraction of
-    their width. Source: Rao (1948).
+    their width. Where most samples lie beyond the truth its slopes are 0 and say nothing; the shift
+    is then that of the mean. Source: Rao (1948).
     """
+    if np.mean(truth.at(samples, truth.smoothed) < BACKGROUND * _uniform(truth)) > 0.5:
+        return _shift_of_mean(np.asarray(samples, np.float64), truth)
     sizes, errors = [], []
     for axis, sd in enumerate(truth.sds):
         s = -sd * _slope(truth, truth.smoothed, axis) / _mixed(truth)
@@ -51,9 +55,22 @@ def shift(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
         size, error = _size(samples, truth, Score(s, _mean(truth, s), response))
         sizes.append(size)
         errors.append(error)
+    return _length(np.array(sizes), np.array(errors), samples)
+
+
+def _shift_of_mean(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
+    with np.errstate(invalid="ignore"):  # a mean of infinite samples is none
+        sizes = (samples.mean(axis=0) - truth.means) / truth.sds
+        errors = samples.std(axis=0, ddof=1) / truth.sds / math.sqrt(len(samples))
+    return _length(sizes, errors, samples)
+
+
+def _length(
+    sizes: Float[Array, " 2"], errors: Float[Array, " 2"], samples: Float[Array, "n 2"]
+) -> Estimate:
     length = math.hypot(*sizes)
-    along = math.hypot(*(t * e for t, e in zip(sizes, errors, strict=True)))
-    return Estimate(length, along / length if length else max(errors), _provenance(samples))
+    along = math.hypot(*(sizes * errors))
+    return Estimate(length, along / length if length else float(errors.max()), _provenance(samples))
 
 
 def blur(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
@@ -77,11 +94,12 @@ def blur_score(truth: GridLaw) -> Score:
 def temperature(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
     """T if q ∝ p^(1/T): 1 for the truth, above it for samples too spread over what is likely.
 
-    Cost O(n + cells). Not for laws of constant density, which no temperature changes. It hardly
-    sees missing modes. Source: Rao (1948).
+    0 where all samples are at the likeliest point, and never below. Cost O(n + cells). Not for laws
+    of constant density, which no temperature changes. It hardly sees missing modes. Source: Rao
+    (1948).
     """
     size, error = _size(samples, truth, temperature_score(truth))
-    return Estimate(1 + size, error, _provenance(samples))
+    return Estimate(max(1 + size, 0.0), error, _provenance(samples))
 
 
 def temperature_score(truth: GridLaw) -> Score:
@@ -100,7 +118,7 @@ def leak(
 ) -> Estimate:
     """The share of samples spread evenly over the box: λ if q = (1 − λ) p + λ u.
 
-    Between 0 and 1; 0 for the truth, below it by chance. It sees what `off_support` sees, and
+    At most 1; 0 for the truth, and below it by chance. It sees what `off_support` sees, and
     strays inside the support besides; what is outside the box counts as much as what is in its
     emptiest part. Cost O(n + cells). Source: Rao (1948).
     """
@@ -108,7 +126,8 @@ def leak(
     x, y = ((a >= low) & (a <= high) for a, low, high in zip(truth.grid, *box, strict=True))
     mean = _mean(truth, s)
     score = Score(s, mean, float(s[np.ix_(y, x)].mean()) - mean)
-    return Estimate(*_size(samples, truth, score), _provenance(samples))
+    size, error = _size(samples, truth, score)
+    return Estimate(min(size, 1.0), error, _provenance(samples))
 
 
 FAULTS = ("shift", "blur", "temperature", "leak", "mode_weights")
@@ -128,15 +147,15 @@ def describe(fault: str, size: float) -> str | None:
     if fault == "temperature":
         return f"too cold, too often where the truth is dense (temperature {size:.2f})"
     if fault == "leak" and size > 0:
-        return f"leaking, {_percent(min(size, 1.0))} strewn over the box"
+        return f"leaking, {percent(size)} strewn over the box"
     if fault == "mode_weights":
-        share = f"{_percent(size)} of the mass in the wrong one"
+        share = f"{percent(size)} of the mass in the wrong one"
         return f"sharing itself wrongly among the modes, {share}"
     return None
 
 
-def _percent(share: float) -> str:
-    """With two digits, or three where it is all."""
+def percent(share: float) -> str:
+    """A share in per cent, with two digits, or more where it is nearly all."""
     return f"{100 * share:.{2 if share < 0.995 else 3}g} %"
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ NOTHING = 9.0
 
 BANDWIDTH = 0.1
 """Bandwidth of the smoothing in units of a law's standard deviation, axis by axis."""
+
+BLOCK = 4_000
+"""Points smoothed at once: two kernels of so many are some 25 MB."""
 
 REACH = 12.0
 """Standard deviations beyond which a kernel is 0."""
@@ -117,24 +120,39 @@ class GridLaw:
 
         It is normalised on the grid.
         """
-        weights = np.exp(log_density.astype(np.float64))
-        law = cls(grid, weights / weights.sum(), np.ones(2))
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a broken density is no law; see `sound`
+            weights = np.exp(log_density.astype(np.float64))
+            weights = weights / weights.sum()
+        law = cls(grid, weights, np.ones(2))
         return dataclasses.replace(law, widths=BANDWIDTH * law.sds if widths is None else widths)
+
+    @functools.cached_property
+    def means(self) -> Float[Array, " 2"]:
+        """The law's mean on each axis."""
+        return np.array([w @ a for a, w in zip(self.grid, self._marginals, strict=True)])
 
     @functools.cached_property
     def sds(self) -> Float[Array, " 2"]:
         """The law's standard deviation on each axis."""
-        marginals = (self.cells.sum(axis=0), self.cells.sum(axis=1))
-        means = [w @ a for a, w in zip(self.grid, marginals, strict=True)]
-        return np.sqrt(
-            [w @ (a - m) ** 2 for a, w, m in zip(self.grid, marginals, means, strict=True)]
-        )
+        of_axes = zip(self.grid, self._marginals, self.means, strict=True)
+        return np.sqrt([w @ (a - m) ** 2 for a, w, m in of_axes])
+
+    @property
+    def _marginals(self) -> tuple[Float[Array, " nx"], Float[Array, " ny"]]:
+        return self.cells.sum(axis=0), self.cells.sum(axis=1)
 
     @functools.cached_property
     def smoothed(self) -> Float[Array, "ny nx"]:
         """The density of the law after convolution with the kernel."""
         kx, ky = (self._kernel(axis, a) for axis, a in enumerate(self.grid))
         return ky @ self.cells @ kx.T
+
+    @property
+    def sound(self) -> bool:
+        """Whether the cells have probabilities: no density was NaN or infinite, some were not 0."""
+        return bool(np.isfinite(self.cells).all())
 
     @property
     def is_flat(self) -> bool:
@@ -144,15 +162,21 @@ class GridLaw:
 
     def smooth(self, points: Float[Array, "n 2"]) -> Float[Array, "ny nx"]:
         """The density of points after the same convolution: a KDE, (1/n) Σ k(x − xᵢ) k(y − yᵢ)."""
-        kx, ky = (self._kernel(axis, p) for axis, p in enumerate(points.T))
-        return ky @ kx.T / len(points)
+        total = np.zeros(self.cells.shape)
+        for some in _in_blocks(points):
+            kx, ky = (self._kernel(axis, p) for axis, p in enumerate(some.T))
+            total += ky @ kx.T
+        return total / len(points)
 
     def seen_from(
         self, points: Float[Array, "n 2"], values: Float[Array, "ny nx"]
     ) -> Float[Array, " n"]:
         """∫ k(x − xᵢ) values(x) dx for each point: a function on the grid, smoothed, at points."""
-        kx, ky = (self._kernel(axis, p) for axis, p in enumerate(points.T))
-        return np.einsum("yn,yn->n", ky, values @ kx) * self.grid.cell
+        seen = []
+        for some in _in_blocks(points):
+            kx, ky = (self._kernel(axis, p) for axis, p in enumerate(some.T))
+            seen.append(np.einsum("yn,yn->n", ky, values @ kx) * self.grid.cell)
+        return np.concatenate(seen)
 
     def at(self, points: Float[Array, "n 2"], values: Float[Array, "ny nx"]) -> Float[Array, " n"]:
         """A function on the grid at points, linear between midpoints, constant outside."""
@@ -180,6 +204,10 @@ class GridLaw:
         squares = np.minimum(((self.grid[axis][:, None] - positions) / width) ** 2, REACH**2)
         bumps = np.where(squares < REACH**2, np.exp(-0.5 * squares), 0.0)
         return bumps / (width * np.sqrt(2 * np.pi))
+
+
+def _in_blocks(points: Float[Array, "n 2"]) -> Iterator[Float[Array, "b 2"]]:
+    return (points[start : start + BLOCK] for start in range(0, len(points), BLOCK))
 
 
 def _shifted(axis: Float[Array, " n"], steps: int, cells: int) -> Float[Array, " m"]:

@@ -10,6 +10,7 @@ from scipy.spatial.distance import cdist
 
 from densitometer.estimates import Estimate
 from densitometer.metrics.density import mean
+from densitometer.metrics.order import in_random_order
 
 Array = np.ndarray
 
@@ -43,13 +44,13 @@ def cross_validated_factor(samples: Float[Array, "n d"]) -> float:
     """The factor f that maximises Σᵢ log q₋ᵢ(xᵢ), the leave-one-out log-likelihood.
 
     Kernels are N(xᵢ, f² C), with C the samples' covariance, as in `scipy.stats.gaussian_kde`. The
-    likelihood is that of 4000 of the samples at most; for more, f shrinks as n^(−1/(d+4)), which is
-    its rate where the density is smooth (Scott, 1992).
+    likelihood is that of 4000 of the samples at most, chosen at random; for more, f shrinks as
+    n^(−1/(d+4)), which is its rate where the density is smooth (Scott, 1992).
     """
-    white, _ = _whitened(samples, samples)
-    n, dim = white.shape
+    samples = in_random_order(np.asarray(samples, np.float64))
+    n, dim = samples.shape
     few = min(n, LEFT_OUT)
-    white = white[np.linspace(0, n, few, endpoint=False).astype(int)]
+    white, _ = _whitened(samples[:few], samples)
     nearest, beyond = zip(*_squares(white, white, leave_out=True), strict=True)
     mean_nearest = float(np.mean(np.concatenate(nearest)))
 
@@ -68,12 +69,22 @@ def _log_likelihood(
     bandwidth: Callable[[Float[Array, "n d"]], float],
 ) -> Estimate:
     samples = np.asarray(samples, np.float64)
-    n, dim = samples.shape
-    collapsed = not np.isfinite(samples).all() or np.linalg.matrix_rank(np.cov(samples.T)) < dim
-    if collapsed:  # a model that has broken down has no KDE, and this is its score
+    n = len(samples)
+    if not _has_spread(samples):  # a model that has broken down has no KDE, and this is its score
         return Estimate(-math.inf, math.nan, f"kde(h=0, n={n})")
     factor = bandwidth(samples)
     return mean(_log_density(samples, points, factor), f"kde(h={factor:.3g}, n={n})")
+
+
+def _has_spread(samples: Float[Array, "n d"]) -> bool:
+    """Whether the samples' covariance has an inverse, to the precision of its own numbers."""
+    if not np.isfinite(samples).all():
+        return False
+    covariance = np.cov(samples.T).reshape(samples.shape[1], -1)
+    sds = np.sqrt(np.diag(covariance))
+    if not np.all(sds > 0):
+        return False
+    return bool(np.linalg.eigvalsh(covariance / np.outer(sds, sds))[0] > 1e-12)
 
 
 def _log_density(

@@ -31,11 +31,34 @@ PERFECT = {
     "fisher_divergence": 0.0,
     "bound_gap": 0.0,
     "self_bhattacharyya": 0.0,
+    "duplicates": 0.0,
 }
-"""What a density that is the truth scores at any points."""
+"""What the truth scores always, at any points and with any samples."""
 
-SHARES = ("bhattacharyya", "bhattacharyya_exact", "off_support", "total_variation")
-"""Between 0 and 1."""
+RANGES = {
+    "jensen_shannon": (0.0, math.log(2)),
+    "total_variation": (0.0, 1.0),
+    "hellinger": (0.0, 1.0),
+    "bhattacharyya_exact": (0.0, 1.0),
+    "fisher_divergence": (0.0, math.inf),
+    "mass": (0.0, math.inf),
+    "bhattacharyya": (0.0, 1.0),
+    "mmd2": (-1.0, 2.0),
+    "sliced_w2": (0.0, math.inf),
+    "w2": (0.0, math.inf),
+    "c2st": (0.0, 1.0),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "off_support": (0.0, 1.0),
+    "duplicates": (0.0, 1.0),
+    "shift": (0.0, math.inf),
+    "temperature": (0.0, math.inf),
+    "leak": (-math.inf, 1.0),
+    "mode_weights": (0.0, 1.0),
+    "acceptance": (0.0, 1.0),
+    "nfe": (0.0, math.inf),
+}
+"""Between what any model's numbers lie; all others may be any number."""
 
 
 def broken(card: Mapping[str, Estimate], entropy: Estimate | None) -> Iterator[tuple[str, str]]:
@@ -55,14 +78,18 @@ def broken(card: Mapping[str, Estimate], entropy: Estimate | None) -> Iterator[t
             yield metric, f"{shown}, negative beyond its error"
         elif metric == "mass" and abs(value - 1) > MASS_TOLERANCE + slack:
             yield metric, f"the density integrates to {value:.4f}, not to 1"
-        elif metric in SHARES and not -1e-6 <= value <= 1 + 1e-6 + slack:
-            yield metric, f"{shown}, outside 0 to 1"
+        elif metric in RANGES and not _within(value, RANGES[metric], slack):
+            yield metric, f"{shown}, outside {' to '.join(f'{end:g}' for end in RANGES[metric])}"
         elif metric in BOUNDS and (exact := card.get("nll")) and _below(estimate, exact):
             yield metric, f"{shown}: a bound, and below the exact {exact.value:.4f}"
         elif metric in BOUNDS and entropy and _below(estimate, entropy):
             yield metric, f"{shown}: a bound, and below the truth's entropy, {entropy.value:.4f}"
         elif metric in LIKELIHOODS and entropy and _below(_minus(estimate), entropy):
             yield metric, f"{shown}, above the truth's own mean, {-entropy.value:.4f}"
+
+
+def _within(value: float, ends: tuple[float, float], slack: float) -> bool:
+    return ends[0] - 1e-6 <= value <= ends[1] + 1e-6 + slack
 
 
 def _below(a: Estimate, b: Estimate) -> bool:

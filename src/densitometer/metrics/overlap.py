@@ -43,8 +43,10 @@ def self_bhattacharyya(samples: Float[Array, "n 2"], model: GridLaw) -> Estimate
     The Bhattacharyya coefficient of the samples with the model's density, minus that of perfect
     samples drawn from the density itself, all smoothed by the kernel of `model`. 0 when sampler and
     density agree; below −3 errors they are two different laws, and one of them is wrong. The error
-    is the scatter of perfect samples.
+    is the scatter of perfect samples. NaN if the density is no number somewhere, or 0 everywhere.
     """
+    if not model.sound:
+        return Estimate(math.nan, math.nan, f"samples(n={len(samples)})")
     rng = np.random.default_rng(0)
 
     def overlap(points: Float[Array, "n 2"]) -> float:

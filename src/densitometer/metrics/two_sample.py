@@ -1,8 +1,8 @@
 """A model's samples against as many fresh true ones: comparisons that need no density.
 
-All take two arrays of one shape and give the same for the same input. A draw that is not finite
-counts as one that is very far away. A distance between samples has a floor that a perfect sampler
-does not pass, so read each beside the truth's row.
+All take two arrays of one shape and give the same for the same sets of rows, in whatever order. A
+draw that is not finite counts as one that is very far away. A distance between samples has a floor
+that a perfect sampler does not pass, so read each beside the truth's row.
 """
 
 import math
@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from densitometer.estimates import Estimate
+from densitometer.metrics.order import in_random_order
 
 Array = np.ndarray
 Kernel = Callable[[Array, Array], Array]
@@ -63,7 +64,7 @@ def mmd2(
 
     def kernel(a: Array, b: Array) -> Array:
         # float32 from here on: the error of a mean is 1e-9, and exp is five times as fast
-        squares = cdist(a / widths, b / widths, "sqeuclidean").astype(np.float32)
+        squares = np.minimum(cdist(a / widths, b / widths, "sqeuclidean"), 1e30).astype(np.float32)
         total = np.zeros_like(squares)
         for factor, weight in zip(FACTORS, weights / weights.sum(), strict=True):
             bumps = squares * np.float32(-0.5 / factor**2)
@@ -115,14 +116,14 @@ def sliced_w2(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estim
 def w2(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
     """2-Wasserstein distance: √min over matchings σ of the mean of ‖x_i − y_σ(i)‖².
 
-    Data units; 0 for equal laws, larger is worse. Exact, of the first 1000 points of each sample,
-    because it costs O(n³). It sees everything, at the price of its floor: a perfect sampler scores
-    about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times a gap where modes are
-    apart, since their shares scatter. The error is that of W₂² by its Kantorovich potentials (del
-    Barrio & Loubes, 2019), to first order: up to twice too large where the laws are equal.
-    Source: Kantorovich (1942); Villani (2009).
+    Data units; 0 for equal laws, larger is worse. Exact, of 1000 points of each sample at most,
+    chosen at random, because it costs O(n³). It sees everything, at the price of its floor: a
+    perfect sampler scores about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times
+    a gap where modes are apart, since their shares scatter. The error is that of W₂² by its
+    Kantorovich potentials (del Barrio & Loubes, 2019), to first order: up to twice too large where
+    the laws are equal. Source: Kantorovich (1942); Villani (2009).
     """
-    x, y = _finite(samples)[:MATCHED], _finite(truth)[:MATCHED]
+    x, y = (in_random_order(_finite(points))[:MATCHED] for points in (samples, truth))
     costs = cdist(x, y, "sqeuclidean")
     _, match = linear_sum_assignment(costs)
     matched = costs[np.arange(len(x)), match]
@@ -145,7 +146,7 @@ def c2st(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-    x, y = _finite(samples), _finite(truth)
+    x, y = in_random_order(_finite(samples)), in_random_order(_finite(truth))
     n, d = x.shape
     points = (np.concatenate([x, y]) - y.mean(axis=0)) / y.std(axis=0)
     labels = np.repeat([1, 0], n)
@@ -167,7 +168,7 @@ def precision(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estim
     lonely true point's ball is large. The error is the scatter of twenty parts of the points, or
     the binomial's if that is larger. Source: Kynkäänniemi et al. (2019).
     """
-    return _covered(_finite(samples), _finite(truth))
+    return _covered(in_random_order(_finite(samples)), in_random_order(_finite(truth)))
 
 
 def recall(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
@@ -176,7 +177,7 @@ def recall(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate
     `precision` with the two exchanged, and so are its numbers: it sees missing modes, and neither
     leaks nor blur, which raise it, since the ball of an outlier is large.
     """
-    return _covered(_finite(truth), _finite(samples))
+    return _covered(in_random_order(_finite(truth)), in_random_order(_finite(samples)))
 
 
 def _finite(points: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -285,7 +285,7 @@ def leaks(case: Case) -> Iterator[Fault]:
     window = place.worst(place.counts(strays))
     kind = "thread" if _slender(strays[window.holds(strays)]) else "leak"
     share = len(strays) / n
-    scatter = math.sqrt(share * (1 - share) / n)
+    scatter = math.sqrt(share * (1 - share) / n) or 1 / n
     words = (
         f"{plus_minus(share, scatter, scale=100.0, unit='%')} of the samples well away from the "
         f"support (true samples: {100 * due:.2f}{KEEP}%)"

@@ -59,7 +59,7 @@ function isDark() {
 const colour = (name) => data.colours[name][isDark() ? 1 : 0];
 const ownColour = (row) => (isDark() ? rows[row].dark : rows[row].colour);
 
-let ramps = {};
+const ramps = {};
 function ramp() {
   // 256 colours between those of the ramp; on a dark page the other way round, nothing being dark.
   const dark = isDark();
@@ -91,7 +91,7 @@ function shape({ target }) {
   return dim === 1 ? "3" : String((upper[0] - lower[0]) / (upper[1] - lower[1]));
 }
 
-function window_(place, zoom = 1) {
+function viewOf(place, zoom = 1) {
   const { lower, upper } = targets[place.target];
   const middle = [0, 1].map((i) => (lower[i] + upper[i]) / 2);
   const half = [0, 1].map((i) => ((upper[i] - lower[i]) / 2) * zoom);
@@ -112,11 +112,11 @@ function dots(paper, view, points, from, fill, size) {
 
 const under = (paper, place, view, size) => {
   const truth = truthOf(place).samples;
-  if (truth) dots(paper, view, numbers(truth.points, Uint16Array), window_(place), colour("under"), size);
+  if (truth) dots(paper, view, numbers(truth.points, Uint16Array), viewOf(place), colour("under"), size);
 };
 
 function drawSamples(canvas, place) {
-  const paper = sheet(canvas, place), view = window_(place), { samples } = cellOf(place);
+  const paper = sheet(canvas, place), view = viewOf(place), { samples } = cellOf(place);
   const size = (Math.min(2.4, 70 / Math.sqrt(samples.shown)) * (0.6 + paper.width / paper.scale / 400)) / 1.1;
   if (place.row !== "truth") under(paper, place, view, size);
   dots(paper, view, numbers(samples.points, Uint16Array), view, ownColour(place.row), size * 0.8);
@@ -171,7 +171,7 @@ function drawScore(canvas, place) {
 
 function frameZooms(place) {
   // For every moment, how much wider than the target's window the view is that holds the points.
-  const { path } = cellOf(place), points = numbers(path.points, Uint16Array), whole = window_(place);
+  const { path } = cellOf(place), points = numbers(path.points, Uint16Array), whole = viewOf(place);
   if (path.zooms) return path.zooms;
   const half = [0, 1].map((i) => (whole.upper[i] - whole.lower[i]) / 2), middle = [0, 1].map((i) => whole.lower[i] + half[i]);
   path.zooms = Array.from({ length: path.frames }, (_, frame) => {
@@ -195,7 +195,7 @@ function drawPath(canvas, place, time) {
   if (!paper.width) return;
   const points = numbers(path.points, Uint16Array), zooms = frameZooms(place);
   const last = path.frames - 1, frame = Math.min(Math.floor(time), last), next = Math.min(frame + 1, last), part = time - frame;
-  const zoom = zooms[frame] ** (1 - part) * zooms[next] ** part, view = window_(place, zoom);
+  const zoom = zooms[frame] ** (1 - part) * zooms[next] ** part, view = viewOf(place, zoom);
   under(paper, place, view, Math.max(1, 2 / Math.sqrt(zoom)));
   const now = new Float64Array(2 * path.n);
   for (let i = 0; i < now.length; i++) {
@@ -204,7 +204,7 @@ function drawPath(canvas, place, time) {
   }
   dots(paper, view, now, path, ownColour(place.row), 3);
   const { samples } = cellOf(place);
-  if (time === last && samples) dots(paper, view, numbers(samples.points, Uint16Array), window_(place), ownColour(place.row), 2);
+  if (time === last && samples) dots(paper, view, numbers(samples.points, Uint16Array), viewOf(place), ownColour(place.row), 2);
   if (framed(zoom)) {
     const { pen, width, height, scale } = paper;
     pen.strokeStyle = colour("faint");
@@ -244,30 +244,30 @@ function chart(place, curves, width, title) {
   [low, high] = [low - margin, high + margin];
   const x = (v) => left + (v / end) * (right - left), y = (v) => bottom - ((v - low) / (high - low)) * (bottom - top);
   const clip = `clip-${Math.random().toString(36).slice(2)}`;
-  const picture = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
-  picture.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: top, width: right - left, height: bottom - top })));
+  const graph = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": title });
+  graph.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: top, width: right - left, height: bottom - top })));
   for (const [v, label] of ticks(low, high, 4)) {
-    picture.append(svg("line", { x1: left, x2: right, y1: y(v), y2: y(v), stroke: colour("rule"), "stroke-width": 0.6 }));
-    picture.append(svg("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, label));
+    graph.append(svg("line", { x1: left, x2: right, y1: y(v), y2: y(v), stroke: colour("rule"), "stroke-width": 0.6 }));
+    graph.append(svg("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, label));
   }
-  for (const [v, label] of ticks(0, end, width > 420 ? 6 : 4)) picture.append(svg("text", { x: x(v), y: bottom + 15, "text-anchor": "middle" }, label));
-  picture.append(svg("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, "gradient steps"));
+  for (const [v, label] of ticks(0, end, width > 420 ? 6 : 4)) graph.append(svg("text", { x: x(v), y: bottom + 15, "text-anchor": "middle" }, label));
+  graph.append(svg("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, "gradient steps"));
   const own = ownColour(place.row);
   for (const [name, broad] of curves) {
     const values = data.cells[key(place)].curves[name];
-    let line = "", open = false;
+    let line = "", joined = false;
     values.forEach((v, i) => {
-      if (v !== null) line += `${open ? "L" : "M"}${x(step[i]).toFixed(1)} ${Math.max(-1e4, Math.min(1e4, y(v))).toFixed(1)}`;
-      open = v !== null;
+      if (v !== null) line += `${joined ? "L" : "M"}${x(step[i]).toFixed(1)} ${Math.max(-1e4, Math.min(1e4, y(v))).toFixed(1)}`;
+      joined = v !== null;
     });
-    picture.append(svg("path", { d: line, fill: "none", stroke: own, "stroke-width": broad ? 3 : 1.4, "stroke-opacity": broad ? 0.4 : 1, "stroke-linejoin": "round", "clip-path": `url(#${clip})` }));
+    graph.append(svg("path", { d: line, fill: "none", stroke: own, "stroke-width": broad ? 3 : 1.4, "stroke-opacity": broad ? 0.4 : 1, "stroke-linejoin": "round", "clip-path": `url(#${clip})` }));
   }
   const kept = step.indexOf(selected), value = data.cells[key(place)].curves[curves[curves.length - 1][0]][kept];
   if (kept >= 0 && value !== null) {
-    picture.append(svg("line", { x1: x(selected), x2: x(selected), y1: top, y2: bottom, stroke: colour("faint"), "stroke-dasharray": "3 3" }));
-    picture.append(svg("circle", { cx: x(selected), cy: Math.max(top, Math.min(bottom, y(value))), r: 4, fill: own, stroke: colour("paper"), "stroke-width": 1.2 }));
+    graph.append(svg("line", { x1: x(selected), x2: x(selected), y1: top, y2: bottom, stroke: colour("faint"), "stroke-dasharray": "3 3" }));
+    graph.append(svg("circle", { cx: x(selected), cy: Math.max(top, Math.min(bottom, y(value))), r: 4, fill: own, stroke: colour("paper"), "stroke-width": 1.2 }));
   }
-  return picture;
+  return graph;
 }
 
 // ---- The wall -----------------------------------------------------------------------------
@@ -358,7 +358,7 @@ function open(which) {
   places = which;
   stand([data.rows.findIndex((r) => r.name === which[0].row), data.targets.findIndex((t) => t.name === which[0].target)]);
   if (!$("opened").open) $("opened").showModal();
-  fill();
+  fillOpened();
   const moments = last();
   time = still.matches ? moments : 0;
   tell();
@@ -369,7 +369,7 @@ function open(which) {
 
 const last = () => Math.max(0, ...places.map((p) => (cellOf(p).path ? cellOf(p).path.frames - 1 : 0)));
 
-function fill() {
+function fillOpened() {
   // Builds the panes anew; time stands where it was.
   const names = places.map((p) => `${p.row} on ${p.target}`);
   $("opened-title").replaceChildren(...breakable(names.join(" beside ")));
@@ -422,7 +422,7 @@ function pane(place, index) {
   const change = (changed) => {
     places[index] = { ...place, ...changed };
     const which = Object.keys(changed)[0];
-    fill();
+    fillOpened();
     $("panes").children[index].querySelector(`[data-chooses="${which}"]`).focus();
     say(`${spoken(places[index])}.`);
   };
@@ -471,7 +471,7 @@ function fields(place, truth) {
   if (cell.density) {
     const pair = [picture(place, `log-density; ${spoken(place)}`, (c) => drawDensity(c, place), title(isTruth ? "true log-density" : "learnt log-density"))];
     if (truth.density && !isTruth) pair.push(picture(place, `true log-density of ${place.target}`, (c) => drawDensity(c, truthPlace), title("true log-density")));
-    found.push(make("div", { className: "pair" }, ...pair), scale(place));
+    found.push(make("div", { className: "pair" }, ...pair), colourScale(place));
   } else {
     found.push(make("p", { textContent: "This model has samples, but no density." }));
   }
@@ -486,7 +486,7 @@ function fields(place, truth) {
   return section("fields", cell.score ? "Density and score" : "Density", ...found);
 }
 
-function scale(place) {
+function colourScale(place) {
   const top = targets[place.target].top, canvas = make("canvas", { role: "img", "aria-label": "colour scale", width: 256, height: 1 });
   redraws.push(() => {
     const pen = canvas.getContext("2d"), image = pen.createImageData(256, 1);
@@ -610,7 +610,7 @@ $("compare").addEventListener("click", () => {
     const next = others.find((r) => data.rows.indexOf(r) > at) ?? others[0];
     places = [one, { ...one, row: next ? next.name : one.row }];
   }
-  fill();
+  fillOpened();
   say(places.length > 1 ? `Beside it: ${spoken(places[1])}.` : "One cell.");
 });
 
@@ -629,7 +629,7 @@ function recolour() {
     if (name) line.firstChild.style.setProperty("--own", ownColour(name));
   });
   document.querySelectorAll("#wall canvas").forEach((canvas) => canvas.near && canvas.draw());
-  if (places.length) fill();
+  if (places.length) fillOpened();
 }
 
 function legend() {

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ def run_locally(
     queue, deaths = deque(cells), Counter[Cell]()
     workers, available = min(workers, len(cells)), cores()
     # Pinned only when every core has its worker: two small studies must not share one core.
-    pins = available if workers == len(available) else [None] * workers
+    pinned = workers == len(available) and hasattr(os, "sched_setaffinity")
+    pins = available if pinned else [None] * workers
     crew = [_Worker(work, pin, log, device) for pin in pins]
     try:
         while True:
@@ -137,13 +138,25 @@ class _Worker:
         self._process = spawn.Process(
             target=_serve, args=(theirs, self._core, self._log, self._device), daemon=True
         )
-        # A worker never sees Ctrl-C, not even while Python starts: it inherits the blocked signal.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _interrupts_blocked():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """What starts here never sees Ctrl-C, not even while Python starts: it inherits the block.
+
+    Where signals cannot be blocked (Windows), a worker ignores this one as soon as it runs.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str) -> None:
@@ -151,6 +164,7 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     if core is not None:
         os.sched_setaffinity(0, {core})

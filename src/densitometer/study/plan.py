@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import densitometer
 from densitometer import families as all_families
+from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.targets import TARGETS
@@ -26,10 +27,6 @@ DEVICES = ("cpu", "gpu")
 
 REFERENCES = ("truth", "kde", "gmm")
 """Judged like families, on every target: a fresh true sample, and two honest baselines."""
-
-
-MAX_SEED = 2**31 - 1
-"""The largest seed."""
 
 MOST_SEEDS = 10_000
 """Of a study, where they are counted."""
@@ -121,19 +118,18 @@ class Plan:
         from importlib.metadata import version  # slow to import, and help needs this module
 
         families = {name: {} for name in FAMILIES} if families is None else families
-        seeds = tuple(dict.fromkeys(seeds))
+        seeds = tuple(dict.fromkeys(check_seed(seed, "a seed") for seed in seeds))
         if budget not in PROTOCOLS:
             raise UsageError(f"there is no budget '{budget}'; choose from {', '.join(PROTOCOLS)}.")
         if device not in DEVICES:
             raise UsageError(f"there is no device '{device}'; choose from {', '.join(DEVICES)}.")
-        if not seeds or not all(_is_whole(seed, 0, MAX_SEED) for seed in seeds):
-            raise UsageError(f"seeds are whole numbers from 0 to {MAX_SEED}; give at least one.")
-        for name, number in (protocol or {}).items():
+        if not seeds:
+            raise UsageError("a plan has no seeds; give at least one.")
+        for name in protocol or {}:
             if name not in Protocol.__annotations__:
                 names = ", ".join(Protocol.__annotations__)
                 raise UsageError(f"there is no number of points '{name}'; choose from {names}.")
-            if not _is_whole(number, 10, MOST_POINTS):
-                raise UsageError(f"{name} is a whole number from 10 to {MOST_POINTS}.")
+        protocol = {n: check_count(v, n, 10, MOST_POINTS) for n, v in (protocol or {}).items()}
         return cls(
             families={
                 variant: {field.name: field.default for field in FAMILIES.fields(family_of(name))}
@@ -146,7 +142,7 @@ class Plan:
             ),
             seeds=seeds,
             budget=budget,
-            protocol=dataclasses.replace(PROTOCOLS[budget], **(protocol or {})),
+            protocol=dataclasses.replace(PROTOCOLS[budget], **protocol),
             versions={
                 "densitometer": densitometer.__version__,
                 "Python": platform.python_version(),
@@ -270,13 +266,10 @@ def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict
     swept = {field: values for field, values in changed.items() if isinstance(values, list)}
     for values in itertools.product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
-        if changed:  # whether values make sense is known to the family, which takes JAX to import
-            all_families.get(kind, **{**changed, **chosen})
-        yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), {**changed, **chosen}
-
-
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        made = {**changed, **chosen}
+        if made:  # whether values make sense is known to the family, which takes JAX to import
+            made = all_families.get(kind, **made).hyperparameters()
+        yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), made
 
 
 def _brief(value: Any) -> str:

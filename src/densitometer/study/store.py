@@ -2,10 +2,8 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,15 +145,17 @@ def _check_same(path: Path, plan: Plan) -> None:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system drops it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout  # not above: who reads a plan needs no lock
+
+    lock = FileLock(folder / LOCK, timeout=0)
     with writing(folder):
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UsageError(
+                f"another study is running in {folder}; wait for it, or give another --out."
+            ) from None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"another study is running in {folder}; wait for it, or give another --out."
-        ) from None
-    else:
         yield
     finally:
-        os.close(file)
+        lock.release()

@@ -7,6 +7,8 @@ from densitometer.registry import Registry
 if TYPE_CHECKING:
     from densitometer.targets.base import Target
 
+__all__ = ["TARGETS", "get"]
+
 TARGETS = Registry(
     "target",
     "targets",

@@ -4,16 +4,19 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
-from densitometer.errors import UsageError
+from densitometer.counts import check_count
 from densitometer.estimates import Estimate
 from densitometer.numerics import pinned
+from densitometer.points import check_point
+
+__all__ = ["Target"]
 
 FAR = 1e6
 """Points further out on an axis are judged as if they were here, where log p is below −1e13.
@@ -77,11 +80,15 @@ class Target(abc.ABC):
         """d, the dimension of the space."""
         return len(self.box[0])
 
-    def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} d"]:
+    def sample(self, key: Key[Scalar, ""], n: SupportsIndex) -> Float[Array, "{n} d"]:
         """`n` independent draws, float32; the same ones whether or not 64-bit types are enabled.
 
         The first draws of many are those of few. One compiled program serves all n.
+
+        Raises:
+            UsageError: `n` is no whole number above 0.
         """
+        n = check_count(n, "n")
         with pinned():
             keys = jax.random.split(key, -(-n // CHUNK) * CHUNK)
             chunks = [_sample(self, keys[i : i + CHUNK]) for i in range(0, len(keys), CHUNK)]
@@ -91,7 +98,7 @@ class Target(abc.ABC):
         """The normalised log-density log p(x) of one point, in nats; −inf off the support.
 
         Raises:
-            UsageError: `x` is not one point of dimension d.
+            UsageError: `x` is not one point of dimension d, of real numbers.
         """
         return self._in_float64(_log_prob, x, "log_prob")
 
@@ -99,18 +106,14 @@ class Target(abc.ABC):
         """∇ log p(x) of one point, by automatic differentiation, where the density is smooth.
 
         Raises:
-            UsageError: `x` is not one point of dimension d.
+            UsageError: `x` is not one point of dimension d, of real numbers.
         """
         return self._in_float64(jax.grad(_log_prob, argnums=1), x, "score")
 
     def _in_float64(
         self, function: Callable[["Target", Array], Array], x: Float[Array, "..."], method: str
     ) -> Float[Array, "..."]:
-        if jnp.shape(x) != (self.dim,):
-            raise UsageError(
-                f"{method} takes one point of shape ({self.dim},), got shape {jnp.shape(x)}; "
-                f"for many points use jax.vmap(target.{method})(points)."
-            )
+        x = check_point(x, self.dim, f"target.{method}")
         with jax.enable_x64(True):
             return function(self, jnp.asarray(x).astype(jnp.float64)).astype(jnp.float32)
 
