@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from densitometer.baselines import KDE
 from densitometer.randomness import key_for
 from densitometer.scorecard import score_samples
 
-POINTS = np.array([[0.5, 1.0], [-2.0, 0.3]])  # float64
+POINTS: Any = np.array([[0.5, 1.0], [-2.0, 0.3]])  # float64
 
 
 def fit_and_save(path):

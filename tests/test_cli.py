@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer import cli, families, floors, report, targets
+from densitometer import cli, families, floors, processes, report, targets
 from densitometer.checkpoint import load_model, save_model
 from densitometer.models import HasDensity
 from densitometer.study import runner, store
@@ -66,6 +66,38 @@ def test_fit_writes_a_cell(cell):
     assert header.startswith("step,train_loss,holdout_loss,holdout_kde_nll")
 
 
+def test_what_takes_minutes_says_so_first_and_can_be_left_out(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "x.npy"
+    np.save(path, targets.get("gaussian_mixture").sample(jax.random.key(0), 120))
+    measured = []
+
+    def measure(target, n, n_test, **settings):
+        settings["progress"](1, 1)
+        measured.append(n)
+        return floors.from_repeats([{"w2": 0.1}, {"w2": 0.2}], n, n_test)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(floors, "_MEASURED", {})
+    monkeypatch.setattr(floors, "measure", measure)
+    monkeypatch.setattr(floors, "seconds_to_measure", lambda *_: 600.0)
+    monkeypatch.setattr(processes, "cores", lambda: [0, 1])
+    score = f"score --samples {path} --target gaussian_mixture"
+    assert cli.main(f"{score} --no-floors".split()) == 0
+    out, err = capsys.readouterr()
+    assert (measured, err) == ([], "")
+    assert "indistinguishable" not in out
+    assert cli.main(score.split()) == 0
+    out, err = capsys.readouterr()
+    assert measured == [120]
+    assert err.splitlines()[0] == (
+        "densitometer: measuring what 120 true samples of gaussian_mixture score takes about "
+        "5 min, once; --no-floors does without."
+    )
+    assert "0.1000 to 0.2000" in out
+    assert cli.main(score.split()) == 0  # they are kept
+    assert (measured, capsys.readouterr().err) == ([120], "")
+
+
 def test_sample_then_score(cell, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(floors, "REPEATS", 4)
@@ -84,10 +116,10 @@ def test_sample_then_score(cell, tmp_path, capsys, monkeypatch):
     assert all(set(row) == columns for row in cards[0])
     # measured by several processes, kept, and the same as by one
     alone = floors.measure(targets.get("gaussian_mixture"), 200, repeats=4)
-    for row in cards[0]:
-        if row["metric"] != "verdict":
-            ends = alone.metrics[row["metric"]][:3:2]
-            assert (row["floor_low"], row["floor_high"]) == pytest.approx(ends)
+    found = {row["metric"]: (row["floor_low"], row["floor_high"]) for row in cards[0]}
+    assert set(found) == {*alone.metrics, "duplicates", "verdict"}
+    for metric, floor in alone.metrics.items():
+        assert found[metric] == pytest.approx((floor.low, floor.high))
 
 
 def test_log_prob_is_that_of_the_model(tmp_path):

@@ -21,7 +21,7 @@ ELSEWHERE = {
 }
 
 MEMORY = {
-    "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+    "JAX_COMPILATION_CACHE_DIR": str(jax.config.values["jax_compilation_cache_dir"]),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
 """That of the tests: what is computed is the same, so it has been compiled."""
