@@ -201,3 +201,29 @@ def test_a_platform_that_is_not_there_ends_a_command_with_a_sentence(tmp_path):
         "densitometer: JAX does not start here with JAX_PLATFORMS=nonsense in the environment ("
     )
     assert not (tmp_path / "out").exists()
+
+
+WARNED = """
+import sys, warnings
+from densitometer.processes import settle
+settle()
+for message in sys.argv[1:]:
+    warnings.warn(message)
+"""
+
+
+def test_what_a_library_warns_of_is_an_error_for_nobody_and_some_of_it_is_not_told():
+    told = subprocess.run(
+        [
+            *(sys.executable, "-c", WARNED, "this is old"),
+            "Error writing persistent compilation cache entry",
+            "[Errno 30] Read-only file system.  joblib will operate in serial mode",
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+    )
+    assert told.returncode == 0, told.stderr
+    assert [line for line in told.stderr.splitlines() if "Warning" in line] == [
+        "<string>:6: UserWarning: this is old"
+    ]

@@ -61,7 +61,10 @@ def settle(device: str | None = None) -> None:
         device: what to compute on; None leaves it to the environment, and without a word of it is
             the CPU.
     """
-    warnings.filterwarnings("ignore", message=".*persistent compilation cache")
+    if any(option.startswith("error") for option in sys.warnoptions):
+        warnings.simplefilter("default")  # what a library warns of ends no study
+    for message in ("persistent compilation cache", "joblib will operate in serial mode"):
+        warnings.filterwarnings("ignore", message=f"(?s).*{message}")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # nor is where it keeps its fonts
     for name in [*os.environ]:
         if name.startswith(("JAX_", "EQX_")) and not name.startswith(HEARD):
