@@ -69,17 +69,16 @@ def test_a_header_that_does_not_fit_its_arrays_is_refused(saved, tmp_path):
 def test_a_fit_that_is_not_finished_is_not_a_model(saved, tmp_path):
     _, _, state = saved
     about = {"seeds": [3], "data": "abc"}
-    content = checkpoint.encode_halfway(state, about | {"looks": 2})
+    content = checkpoint.encode_run(state, about | {"rows": 2})
     (tmp_path / "s.safetensors").write_bytes(content)
-    with pytest.raises(dm.UsageError, match="holds a halfway, not a model"):
+    with pytest.raises(dm.UsageError, match="holds a run, not a model"):
         dm.load(tmp_path / "s.safetensors")
-    header, back = checkpoint.decode_halfway(content, about, lambda header: state)
-    assert header["looks"] == 2
+    back = checkpoint.decode_run(content, about, lambda header: {2: state}[header["rows"]])
     assert all(map(np.array_equal, jax.tree.leaves(back), jax.tree.leaves(state)))
     with pytest.raises(dm.UsageError, match="another fit"):
-        checkpoint.decode_halfway(content, {"seeds": [4]}, lambda header: state)
+        checkpoint.decode_run(content, {"seeds": [4]}, lambda header: state)
     with pytest.raises(dm.UsageError, match="does not say what is in it"):
-        checkpoint.decode_halfway(content, about, lambda header: header["curves"])
+        checkpoint.decode_run(content, about, lambda header: header["columns"])
 
 
 def test_a_hostile_header_is_a_sentence_and_takes_no_memory(tmp_path):

@@ -1,6 +1,8 @@
 import dataclasses
 import functools
 import inspect
+import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +100,7 @@ def test_divergence_is_recorded_and_the_best_state_survives(data):
     assert np.isfinite(np.asarray(fit.model.sample(jax.random.key(0), 10))).all()
 
 
-def test_divergence_before_the_first_look_gives_the_initial_state(data):
+def test_divergence_before_the_first_evaluation_gives_the_initial_state(data):
     fit = dm.fit(toy.MeanFamily(breaks_at=0), *data)
     assert (fit.diverged_at, fit.selected_step) == (20, 0)
     assert np.array_equal(fit.state.mean, [2.0, 2.0])
@@ -108,10 +110,10 @@ def test_chunks_do_not_change_a_bit(data):
     family, points = toy.MeanFamily(), jnp.asarray(data[0])
     key = key_for(0, "fit")
     state = family.init(key, points)
-    whole, _ = training._advance(family, 60, key, state, jnp.asarray(0), points)
-    half, _ = training._advance(family, 30, key, state, jnp.asarray(0), points)
-    half, _ = training._advance(family, 30, key, half, jnp.asarray(30), points)
-    other, _ = training._advance(family, 60, key, state, jnp.asarray(1), points)
+    whole, _ = training._scan(family, 60, key, state, jnp.asarray(0), points)
+    half, _ = training._scan(family, 30, key, state, jnp.asarray(0), points)
+    half, _ = training._scan(family, 30, key, half, jnp.asarray(30), points)
+    other, _ = training._scan(family, 60, key, state, jnp.asarray(1), points)
     assert np.array_equal(whole.mean, half.mean)
     assert not np.array_equal(whole.mean, other.mean)
 
@@ -172,17 +174,17 @@ def test_a_budget_scales_steps_and_rounds_to_one_step(steps, standard, smoke):
     assert training.at_budget(family, "smoke").steps == smoke
 
 
-@given(st.integers(1, 10**9))
+@given(st.integers(1, 10**9), st.integers(1, 50))
 @settings(derandomize=True)
-def test_evaluations_are_twenty_or_fewer_and_the_last_is_at_the_end(steps):
-    moments = training.evaluation_steps(steps)
+def test_evaluations_are_as_many_as_asked_or_one_a_step_and_the_last_is_at_the_end(steps, n):
+    moments = training.evaluation_steps(steps, n)
     gaps = np.diff([0, *moments])
-    assert len(moments) == min(steps, training.EVALUATIONS)
+    assert len(moments) == min(steps, n)
     assert moments[-1] == steps
     assert np.all(gaps > 0)
     assert np.ptp(gaps) <= 1  # so that there are two programs to compile at most
-    if steps % training.EVALUATIONS == 0:
-        assert moments == list(range(steps // 20, steps + 1, steps // 20))
+    if steps % n == 0:
+        assert moments == list(range(steps // n, steps + 1, steps // n))
 
 
 @pytest.mark.parametrize(("steps", "step"), [(1, [1]), (3, [1, 2, 3]), (7, [1, 2, 3, 4, 5, 6, 7])])
@@ -190,14 +192,14 @@ def test_a_short_fit_is_evaluated_after_every_step(data, steps, step):
     assert dm.fit(toy.MeanFamily(steps=steps), *data).curves["step"].tolist() == step
 
 
-def test_a_fit_of_uneven_chunks_is_that_of_one_chunk(data, monkeypatch):
+def test_a_fit_of_uneven_chunks_is_that_of_one_chunk(data):
     family, heard = toy.MeanFamily(steps=50, worsens_at=40), []
     fit = dm.fit(family, *data, progress=lambda *a: heard.append(a))
     step = [2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27, 30, 32, 35, 37, 40, 42, 45, 47, 50]
     assert fit.curves["step"].tolist() == [s for s, _, _ in heard] == step
     assert fit.state.count == fit.selected_step == 40
-    monkeypatch.setattr(training, "EVALUATIONS", 1)
-    whole = dm.fit(dataclasses.replace(family, steps=40), *data)
+    whole = dm.fit(dataclasses.replace(family, steps=40), *data, evaluations=1)
+    assert whole.curves["step"].tolist() == [40]
     assert np.array_equal(whole.state.mean, fit.state.mean)
 
 
@@ -207,18 +209,53 @@ def test_divergence_in_uneven_chunks_is_told_at_its_evaluation(data):
     assert fit.curves["step"].tolist() == [2, 5, 7, 10, 12, 15, 17, 20, 22]
 
 
-def test_a_fit_of_uneven_chunks_goes_on_with_the_same_bits(data, monkeypatch):
-    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
-    kept, again = [], []
+def test_a_fit_of_uneven_chunks_goes_on_with_the_same_bits(data):
+    checkpoints, again = [], []
     begun = functools.partial(
         training.fit_seeds, toy.MeanFamily(steps=33), [data[0]], [data[1]], seeds=[0]
     )
-    [whole] = begun(keep=kept.append)
-    for resume in kept[::6]:
+    [whole] = begun(keep=checkpoints.append, keep_every=0.0)
+    for resume in checkpoints[::6]:
         [fit] = begun(resume=resume, progress=lambda *a: again.append(a))
         assert fit.curves_csv() == whole.curves_csv()
         assert np.array_equal(fit.state.mean, whole.state.mean)
     assert len(again) == 19 + 13 + 7 + 1
+    with pytest.raises(dm.UsageError, match="another fit"):
+        begun(resume=checkpoints[0], evaluations=11)
+
+
+@pytest.mark.parametrize(("every", "checkpoints"), [(5.0, 4), (10.0, 2), (11.0, 1), (100.0, 0)])
+def test_checkpoints_are_as_far_apart_as_asked(data, monkeypatch, every, checkpoints):
+    """Of four evaluations, five seconds each."""
+    now, left = [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: sum(now), perf_counter=time.perf_counter)
+    monkeypatch.setattr(training, "time", clock)
+    training.fit_seeds(
+        toy.MeanFamily(steps=20),
+        [data[0]],
+        [data[1]],
+        seeds=[0],
+        evaluations=4,
+        progress=lambda *_: now.append(5.0),
+        keep=left.append,
+        keep_every=every,
+    )
+    assert len(left) == checkpoints
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"evaluations": 0}, "evaluations must be a whole number from 1 to 2147483647, not 0"),
+        ({"evaluations": True}, "evaluations must be a whole number from 1 .*, not True"),
+        ({"keep_every": -1.0}, r"keep_every must be a number .*, not -1\.0"),
+        ({"keep_every": float("nan")}, "keep_every must be a number .*, not nan"),
+    ],
+)
+def test_what_says_how_often_is_refused_in_a_sentence(data, given, message):
+    fit_seeds = inspect.unwrap(training.fit_seeds)  # for whom no beartype stands at the door
+    with pytest.raises(dm.UsageError, match=message):
+        fit_seeds(toy.MeanFamily(), [data[0]], [data[1]], seeds=[0], **given)
 
 
 @pytest.mark.parametrize("budget", ["huge", ["smoke"], None, 3])
@@ -309,6 +346,22 @@ def test_a_seed_that_diverges_leaves_the_others_alone(three_fits):
         assert (fit.diverged_at is None) == (i != 1)
         assert len(fit.curves["step"]) == len(alone.curves["step"])
         assert np.all(np.isfinite(fit.state.mean))
+
+
+def test_a_seed_that_has_diverged_stays_so_where_the_others_go_on(three_fits):
+    trains, holdouts = three_fits
+    trains = [trains[0], np.concatenate([trains[1][:-1], [[40.0, 0.0]]]), trains[2]]
+    checkpoints = []
+    begun = functools.partial(
+        training.fit_seeds, Fragile(steps=60), trains, holdouts, seeds=[0, 1, 2]
+    )
+    whole = begun(keep=checkpoints.append, keep_every=0.0)
+    again = begun(resume=checkpoints[-1])
+    assert [fit.diverged_at is None for fit in again] == [True, False, True]
+    for fit, other in zip(again, whole, strict=True):
+        assert fit.curves_csv() == other.curves_csv()
+        assert (fit.selected_step, fit.diverged_at) == (other.selected_step, other.diverged_at)
+        assert np.array_equal(fit.state.mean, other.state.mean)
 
 
 def test_seeds_that_do_not_go_together_are_refused(three_fits):

@@ -46,7 +46,7 @@ def stepper(family) -> tuple[Callable[[], None], object]:
 
     def run() -> None:
         zero = jnp.asarray(0)
-        ahead = training._advance(family, STEPS, jax.random.key(2), state, zero, data)
+        ahead = training._scan(family, STEPS, jax.random.key(2), state, zero, data)
         jax.block_until_ready(ahead)
 
     return run, state

@@ -1,4 +1,4 @@
-"""State and Model to one safe file, and back.
+"""Runs and models to one safe file each, and back.
 
 A file is safetensors: named arrays and a JSON header, no code. Names are the paths of the leaves in
 their pytree, so a file of another shape cannot be loaded in silence; a hash over names and bytes
@@ -95,33 +95,33 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     return jax.tree.map(jnp.asarray, _fill(path, skeleton, arrays))
 
 
-def encode_halfway(halfway: Any, about: Mapping[str, Any]) -> bytes:
+def encode_run(run: Any, about: Mapping[str, Any]) -> bytes:
     """The bytes of a fit that is not finished; `about` (JSON-able) says of which."""
-    return _encode(halfway, {"kind": "halfway", **about})
+    return _encode(run, {"kind": "run", **about})
 
 
-def decode_halfway(
-    content: bytes, about: Mapping[str, Any], skeleton: Callable[[Mapping[str, Any]], T]
-) -> tuple[dict[str, Any], T]:
-    """All that the file says of itself, and what `encode_halfway` was given, as numpy arrays.
+def decode_run(
+    content: bytes, about: Mapping[str, Any], like: Callable[[Mapping[str, Any]], T]
+) -> T:
+    """The run that `encode_run` was given, with arrays of NumPy.
 
     Args:
         content: the bytes.
         about: what the file must say of itself; it may say more.
-        skeleton: makes, of all that the file says, a tree of the same shapes.
+        like: makes, of all that the file says, a run of the same shapes.
 
     Raises:
-        UsageError: they are damaged, or another fit's.
+        UsageError: the bytes are damaged, or another fit's.
     """
-    header, arrays = _decode(content, "this checkpoint", "halfway")
+    header, arrays = _decode(content, "this checkpoint", "run")
     mine = json.loads(json.dumps(about))
     if {name: header.get(name) for name in mine} != mine:
         raise UsageError("this checkpoint is that of another fit.")
     try:
-        blank = skeleton(header)
+        skeleton = like(header)
     except (KeyError, TypeError, ValueError):
         raise UsageError("this checkpoint does not say what is in it.") from None
-    return header, _fill("this checkpoint", blank, arrays)
+    return _fill("this checkpoint", skeleton, arrays)
 
 
 def _header(family: Family, dim: int) -> dict[str, Any]:

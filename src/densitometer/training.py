@@ -5,6 +5,9 @@ length of a chunk, nor a progress bar, nor stopping and going on changes one bit
 
 The loop fits any number of seeds at once: everything in it has a first axis for them. One seed on
 a core is an axis of one; on an accelerator all seeds of a study go through one program together.
+
+What does not change in it is a `Setup`, what changes is a `Run`: `prepare` makes the one, `begin`
+the other; then `advance`, `evaluate` and `select` take turns, and `finish` makes fits of the run.
 """
 
 import csv
@@ -24,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Scalar
 
-from densitometer.checkpoint import decode_halfway, encode_halfway
-from densitometer.counts import check_seed
+from densitometer.checkpoint import decode_run, encode_run
+from densitometer.counts import check_count, check_seed
+from densitometer.domains import Domain, PositiveOrZero
 from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
@@ -38,30 +42,57 @@ __all__ = ["Fit", "fit", "fit_seeds"]
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """How a budget's name scales a family's `steps`."""
 
-EVALUATIONS = 20
-"""How often a fit stops to look at the hold-out set, if it has so many steps: the points of its
-curves."""
-
 CURVE_SAMPLES = 1000
 """Model samples behind each point of the curve common to all families."""
 
 Progress = Callable[[int, int, float], None]
 """Called after each evaluation with (step, steps, hold-out loss)."""
 
-KEEP_EVERY = 5.0
-"""Seconds of a fit that may be lost."""
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What is the same from the first step to the last: arrays have a first axis for the seeds."""
+
+    family: Family
+    """The family, with the `steps` that the budget gave it."""
+    moments: list[int]
+    """The steps after which it is evaluated."""
+    identity: dict[str, Any]
+    """What distinguishes these fits from all others, JSON-able: a checkpoint must agree with it."""
+    standardisers: Sequence[Standardiser]
+    """Of each seed's training points."""
+    keys: Key[Array, " s"]
+    """Of initialisation, batches and noise."""
+    data: Float[Array, "s n d"]
+    """Training points, standardised and in random order."""
+    holdout: Float[Array, "s m d"]
+    """Hold-out points, standardised."""
+    blurred: Float[Array, "s b d"]
+    """The hold-out points of the common curve: each twice, moved by noise as wide as its kernel."""
+    bandwidths: Float[Array, " s"]
+    """The kernel's width."""
 
 
-class Halfway(eqx.Module):
-    """A fit between two looks: all that the rest of it depends on."""
+class Run(eqx.Module):
+    """A fit between two evaluations: all that the rest of it depends on, and so its checkpoint.
+
+    Everything but `columns` has an axis for the seeds, the first but in `rows`.
+    """
 
     states: Any
+    """The states that the next step begins with."""
     best: Any
+    """The states selected so far."""
     best_value: Float[np.ndarray, " s"]
+    """Their value on the hold-out curve that the family names; ∞ before the first evaluation."""
     selected: Int[np.ndarray, " s"]
+    """The steps after which they were reached."""
     diverged: Int[np.ndarray, " s"]
-    rows: Any
-    """The curves so far, looks × columns × seeds; the file's header names the columns."""
+    """The steps at whose evaluation a loss or parameter was not finite; 0 where all are."""
+    rows: Float[np.ndarray, "e c s"]
+    """The curves so far: evaluations × columns × seeds."""
+    columns: tuple[str, ...] = eqx.field(static=True)
+    """The names of the curves; none before the first evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +110,12 @@ class Fit:
     ``holdout_kde_nll`` (nats, the same measure for all families: the cross-entropy of hold-out and
     samples, both blurred by one kernel), and the infos of its steps."""
     selected_step: int
-    """The step whose state was kept: the minimum of the hold-out curve that the family names."""
+    """The step of the selected state: the minimum of the hold-out curve that the family names."""
     diverged_at: int | None
     """The step at whose evaluation a loss or parameter was not finite, or None."""
     seconds: dict[str, float] = dataclasses.field(compare=False)
-    """What the steps took (``train``) and what looking at the curves took (``evaluate``), each with
-    the compilation of its program where there was none yet."""
+    """What the steps took (``train``) and what the evaluations took (``evaluate``), each with the
+    compilation of its program where there was none yet."""
 
     def curves_csv(self) -> str:
         """The curves as CSV text; floats survive the round trip exactly."""
@@ -102,25 +133,37 @@ def fit(
     *,
     seed: SupportsIndex = 0,
     budget: str = "standard",
+    evaluations: SupportsIndex = 20,
     progress: Progress | None = None,
 ) -> Fit:
-    """Train a family on points and keep its best state by hold-out.
+    """Train a family on points and select its best state by hold-out.
 
     Args:
         family: what learns.
         train: training points, an array of shape (n, d) in data coordinates; they also set the
             standardisation.
-        holdout: points, of shape (m, d), that choose the state that is kept; they never reach a
-            gradient.
+        holdout: points, of shape (m, d), that select the state; they never reach a gradient.
         seed: of initialisation, batches and noise.
         budget: ``smoke``, ``standard`` or ``long``; scales ``family.steps``.
+        evaluations: how often the fit is evaluated: the points of its curves, of which one is
+            selected. After every step if there are fewer steps.
         progress: called after each evaluation.
 
     Raises:
         UsageError: points of the wrong shape, not finite, without spread, or such that float32
-            cannot hold them; a seed that is no whole number from 0 to 2³² − 1; an unknown budget.
+            cannot hold them; a seed that is no whole number from 0 to 2³² − 1; evaluations that are
+            no whole number from 1 on; an unknown budget.
     """
-    return fit_seeds(family, [train], [holdout], seeds=[seed], budget=budget, progress=progress)[0]
+    [fitted] = fit_seeds(
+        family,
+        [train],
+        [holdout],
+        seeds=[seed],
+        budget=budget,
+        evaluations=evaluations,
+        progress=progress,
+    )
+    return fitted
 
 
 @pinned()
@@ -131,9 +174,11 @@ def fit_seeds(
     *,
     seeds: Sequence[SupportsIndex],
     budget: str = "standard",
+    evaluations: SupportsIndex = 20,
     progress: Progress | None = None,
     resume: bytes | None = None,
     keep: Callable[[bytes], None] | None = None,
+    keep_every: float = 5.0,
 ) -> list[Fit]:
     """Fit one family several times at once, each time with its own points and its own seed.
 
@@ -147,127 +192,173 @@ def fit_seeds(
         holdouts: hold-out points of each fit, all of one shape.
         seeds: the seed of each fit.
         budget: ``smoke``, ``standard`` or ``long``.
+        evaluations: how often the fits are evaluated, as `fit` takes it.
         progress: called after each evaluation, with the mean loss.
-        resume: what `keep` was last given by the same fit, which then goes on from there and ends
-            with the same bits as if it had never stopped.
-        keep: called every few seconds with what `resume` takes.
+        resume: the checkpoint that `keep` was last given by the same fits, which then go on from
+            there and end with the same bits as if they had never stopped.
+        keep: called with a checkpoint after an evaluation, for whoever wants to `resume` from it.
+        keep_every: seconds between two checkpoints at least: what may be lost.
 
     Raises:
-        UsageError: as `fit`; `resume` is damaged or another fit's; or the points of two fits differ
-            in shape, or are not one set a seed.
+        UsageError: as `fit`; `resume` is damaged or another fit's; `keep_every` is no such number;
+            or the points of two fits differ in shape, or are not one set a seed.
     """
-    family = at_budget(family, budget)
+    keep_every = Domain.of(PositiveOrZero).checked(keep_every, "keep_every")
+    setup = prepare(at_budget(family, budget), trains, holdouts, seeds, evaluations)
+    run = begin(setup)
+    if resume is not None:
+        run = decode_run(resume, setup.identity, functools.partial(_like, run))
+    seconds, kept_at = {"train": 0.0, "evaluate": 0.0}, time.monotonic()
+    for start, end in list(itertools.pairwise([0, *setup.moments]))[len(run.rows) :]:
+        began = time.perf_counter()
+        run, info = advance(setup, run, start, end)
+        stepped = time.perf_counter()
+        row = evaluate(setup, run) | info
+        seconds["train"] += (stepped - began) / len(seeds)
+        seconds["evaluate"] += (time.perf_counter() - stepped) / len(seeds)
+        if progress is not None:
+            progress(end, setup.family.steps, float(np.mean(row["holdout_loss"])))
+        run = select(setup, run, end, row)
+        if np.all(run.diverged > 0):
+            break
+        if keep is not None and time.monotonic() - kept_at >= keep_every:
+            keep(encode_run(run, setup.identity | _shape(run)))
+            kept_at = time.monotonic()
+    return finish(setup, run, seconds)
+
+
+def prepare(
+    family: Family,
+    trains: Sequence[Any],
+    holdouts: Sequence[Any],
+    seeds: Sequence[SupportsIndex],
+    evaluations: SupportsIndex,
+) -> Setup:
+    """What fits need before their first step: checked, standardised, stacked points, and keys.
+
+    Raises:
+        UsageError: as `fit_seeds`.
+    """
+    moments = evaluation_steps(family.steps, check_count(evaluations, "evaluations"))
     seeds = [check_seed(seed) for seed in seeds]
-    points, kept_out = _stacked(trains, "train"), _stacked(holdouts, "holdout")
-    if points.shape[2] != kept_out.shape[2]:
+    train, holdout = _stacked(trains, "train"), _stacked(holdouts, "holdout")
+    if train.shape[2] != holdout.shape[2]:
         raise UsageError(
-            f"train has dimension {points.shape[2]} but holdout {kept_out.shape[2]}; "
+            f"train has dimension {train.shape[2]} but holdout {holdout.shape[2]}; "
             "give both points of the same space."
         )
-    if not len(points) == len(kept_out) == len(seeds):
+    if not len(train) == len(holdout) == len(seeds):
         raise UsageError(
-            f"{len(points)} training sets, {len(kept_out)} hold-out sets and {len(seeds)} seeds do "
+            f"{len(train)} training sets, {len(holdout)} hold-out sets and {len(seeds)} seeds do "
             "not go together; give one of each a fit."
         )
-    for fit_points in points:
-        check_spread(fit_points, "train")
-    standardisers = [Standardiser.from_data(fit_points) for fit_points in points]
+    for points in train:
+        check_spread(points, "train")
+    standardisers = [Standardiser.from_data(points) for points in train]
     z, z_out = (
         np.stack([s.standardise(p) for s, p in zip(standardisers, sets, strict=True)])
-        for sets in (points, kept_out)
+        for sets in (train, holdout)
     )
     for away in np.max(np.abs(z_out), axis=2):
         if np.any(away > STRAY):
             raise UsageError(told_far(away > STRAY, away, "holdout", "train"))
-    prepared = _each(_prepare, (0, 0, 0), _keys(seeds, "data"), z, z_out)
-    data, kept, blurred, bandwidths = prepared
-    keys = _keys(seeds, "fit")
-    first = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
+    identity = {
+        "family": family.name,
+        "hyperparameters": family.hyperparameters(),
+        "evaluations": len(moments),
+        "seeds": seeds,
+        "data": hashlib.sha256(train.tobytes() + holdout.tobytes()).hexdigest(),
+    }
+    arrays = _each(_arrange, (0, 0, 0), _keys(seeds, "data"), z, z_out)
+    return Setup(family, moments, identity, standardisers, _keys(seeds, "fit"), *arrays)
 
-    states = _each(_init, (None, 0, 0), family, first, data)
-    moments = evaluation_steps(family.steps)
-    best, best_value = states, np.full(len(seeds), math.inf)
-    selected, diverged = np.zeros(len(seeds), int), np.zeros(len(seeds), int)
-    rows: list[dict[str, np.ndarray]] = []
-    about = _about(family, seeds, points, kept_out)
-    if resume is not None:
-        blank = Halfway(states, best, best_value, selected, diverged, np.zeros((0, 0, 0)))
-        header, back = decode_halfway(resume, about, functools.partial(_like, blank))
-        states, best, best_value = back.states, back.best, back.best_value
-        selected, diverged = back.selected, back.diverged
-        rows = [dict(zip(header["curves"], look, strict=True)) for look in back.rows]
-    last_kept = time.monotonic()
-    seconds = {"train": 0.0, "evaluate": 0.0}
-    for start, end in list(itertools.pairwise([0, *moments]))[len(rows) :]:
-        began = time.perf_counter()
-        advance = (family, end - start, keys, states, jnp.asarray(start), data)
-        states, info = jax.block_until_ready(_each(_advance, (None, None, 0, 0, None, 0), *advance))
-        stepped = time.perf_counter()
-        looks = {
-            "train_loss": (_loss, (family, keys, states, data[:, : kept.shape[1]])),
-            "holdout_loss": (_loss, (family, keys, states, kept)),
-            "holdout_kde_nll": (_kde_nll, (family, keys, states, blurred, bandwidths)),
-        }
-        row = {
-            name: np.asarray(_each(look, (None, *[0] * (len(args) - 1)), *args), float)
-            for name, (look, args) in looks.items()
-        }
-        row |= {f"step_{name}": np.asarray(value, float) for name, value in info.items()}
-        rows.append(row)
-        seconds["train"] += (stepped - began) / len(seeds)
-        seconds["evaluate"] += (time.perf_counter() - stepped) / len(seeds)
-        if progress is not None:
-            progress(end, family.steps, float(np.mean(row["holdout_loss"])))
-        sound = np.isfinite([*row.values()]).all(axis=0)
-        sound &= np.asarray(_each(_finite, (0,), eqx.filter(states, eqx.is_inexact_array)))
-        diverged[(diverged == 0) & ~sound] = end
-        better = (diverged == 0) & (row[family.select_by] < best_value)
-        best = _chosen(better, states, best)
-        best_value[better], selected[better] = row[family.select_by][better], end
-        if np.all(diverged > 0):
-            break
-        if keep is not None and time.monotonic() - last_kept >= KEEP_EVERY:
-            curves = np.array([list(row.values()) for row in rows])
-            halfway = Halfway(states, best, best_value, selected, diverged, curves)
-            keep(encode_halfway(halfway, about | {"looks": len(rows), "curves": list(row)}))
-            last_kept = time.monotonic()
+
+def begin(setup: Setup) -> Run:
+    """The run before its first step."""
+    keys = jax.vmap(jax.random.fold_in, (0, None))(setup.keys, 0)
+    states = _each(_init, (None, 0, 0), setup.family, keys, setup.data)
+    s = len(keys)
+    never = np.zeros(s, int)
+    return Run(states, states, np.full(s, math.inf), never, never, np.zeros((0, 0, s)), ())
+
+
+def advance(setup: Setup, run: Run, start: int, end: int) -> tuple[Run, dict[str, np.ndarray]]:
+    """The run after the steps from `start` to `end`, and each seed's mean of what they report."""
+    args = (setup.family, end - start, setup.keys, run.states, jnp.asarray(start), setup.data)
+    states, info = jax.block_until_ready(_each(_scan, (None, None, 0, 0, None, 0), *args))
+    columns = {f"step_{name}": np.asarray(value, float) for name, value in info.items()}
+    return dataclasses.replace(run, states=states), columns
+
+
+def evaluate(setup: Setup, run: Run) -> dict[str, np.ndarray]:
+    """The losses of each seed's state: the family's own on both sets, and the one common to all."""
+    family, keys, states = setup.family, setup.keys, run.states
+    some = setup.data[:, : setup.holdout.shape[1]]
+    curves = {
+        "train_loss": (_loss, (family, keys, states, some)),
+        "holdout_loss": (_loss, (family, keys, states, setup.holdout)),
+        "holdout_kde_nll": (_kde_nll, (family, keys, states, setup.blurred, setup.bandwidths)),
+    }
+    return {
+        name: np.asarray(_each(curve, (None, *[0] * (len(args) - 1)), *args), float)
+        for name, (curve, args) in curves.items()
+    }
+
+
+def select(setup: Setup, run: Run, step: int, row: Mapping[str, np.ndarray]) -> Run:
+    """The run with one more row of its curves and, for each seed, the better of best and new state.
+
+    A seed of which a number is not finite has diverged, and selects nothing any more.
+    """
+    sound = np.isfinite([*row.values()]).all(axis=0)
+    sound &= np.asarray(_each(_finite, (0,), eqx.filter(run.states, eqx.is_inexact_array)))
+    diverged = np.where((run.diverged == 0) & ~sound, step, run.diverged)
+    value = row[setup.family.select_by]
+    better = (diverged == 0) & (value < run.best_value)
+    return Run(
+        states=run.states,
+        best=_chosen(better, run.states, run.best),
+        best_value=np.where(better, value, run.best_value),
+        selected=np.where(better, step, run.selected),
+        diverged=diverged,
+        rows=np.array([*run.rows, [*row.values()]]),
+        columns=tuple(row),
+    )
+
+
+def finish(setup: Setup, run: Run, seconds: Mapping[str, float]) -> list[Fit]:
+    """The fit of each seed: its selected state, and its curves up to where it diverged."""
     fits = []
-    chosen = jax.tree.map(np.asarray, best)
-    for i in range(len(seeds)):
+    chosen = jax.tree.map(np.asarray, run.best)
+    for i, standardiser in enumerate(setup.standardisers):
         state = jax.device_put(jax.tree.map(lambda a, i=i: a[i], chosen))
-        looks = moments.index(diverged[i]) + 1 if diverged[i] else len(rows)
-        curves = {name: np.array([row[name][i] for row in rows[:looks]]) for name in rows[0]}
+        diverged_at = int(run.diverged[i]) or None
+        n = setup.moments.index(diverged_at) + 1 if diverged_at else len(run.rows)
+        curves = zip(run.columns, map(np.array, run.rows[:n, :, i].T), strict=True)
         fits.append(
             Fit(
-                family,
-                dataclasses.replace(family.model(state), standardiser=standardisers[i]),
+                setup.family,
+                dataclasses.replace(setup.family.model(state), standardiser=standardiser),
                 state,
-                {"step": np.array(moments[:looks])} | curves,
-                int(selected[i]),
-                int(diverged[i]) or None,
+                {"step": np.array(setup.moments[:n]), **dict(curves)},
+                int(run.selected[i]),
+                diverged_at,
                 dict(seconds),
             )
         )
     return fits
 
 
-def _about(
-    family: Family, seeds: list[int], points: np.ndarray, kept_out: np.ndarray
-) -> dict[str, Any]:
-    """What tells a fit from every other."""
-    data = hashlib.sha256(points.tobytes() + kept_out.tobytes()).hexdigest()
-    return {
-        "family": family.name,
-        "hyperparameters": family.hyperparameters(),
-        "seeds": seeds,
-        "data": data,
-    }
+def _shape(run: Run) -> dict[str, Any]:
+    """What a checkpoint has to say so that `_like` can tell its shapes."""
+    return {"rows": len(run.rows), "columns": run.columns}
 
 
-def _like(blank: Halfway, header: Mapping[str, Any]) -> Halfway:
-    """A fit of the shapes that `header` tells."""
-    shape = (header["looks"], len(header["curves"]), len(blank.selected))
-    return dataclasses.replace(blank, rows=jax.ShapeDtypeStruct(shape, np.float64))
+def _like(run: Run, header: Mapping[str, Any]) -> Run:
+    """A run of the shapes that a checkpoint's `header` tells, with the states' shapes of `run`."""
+    shape = (header["rows"], len(header["columns"]), len(run.selected))
+    rows = np.broadcast_to(0.0, shape)  # which takes no memory, whatever the shape
+    return dataclasses.replace(run, rows=rows, columns=tuple(header["columns"]))
 
 
 def _stacked(sets: Sequence[Any], name: str) -> np.ndarray:
@@ -318,13 +409,13 @@ def at_budget(family: Family, budget: str) -> Family:
     return dataclasses.replace(family, steps=max(1, round(family.steps * BUDGETS[budget])))
 
 
-def evaluation_steps(steps: int) -> list[int]:
+def evaluation_steps(steps: int, evaluations: int) -> list[int]:
     """The steps after which a fit of `steps` steps is evaluated, the last of them included.
 
-    There are n = min(steps, `EVALUATIONS`), at ⌊i · steps / n⌋ for i = 1 … n, so the gaps are of
-    one length or, if n does not divide `steps`, of two: each length is a program to compile.
+    There are n = min(steps, evaluations), at ⌊i · steps / n⌋ for i = 1 … n, so the gaps are of one
+    length or, if n does not divide `steps`, of two: each length is a program to compile.
     """
-    n = min(steps, EVALUATIONS)
+    n = min(steps, evaluations)
     return [i * steps // n for i in range(1, n + 1)]
 
 
@@ -332,15 +423,15 @@ def _keys(seeds: Sequence[int], purpose: str) -> Key[Array, " s"]:
     return jax.vmap(lambda seed: key_for(seed, purpose))(np.asarray(seeds, np.uint32))
 
 
-def _prepare(
-    key: Key[Scalar, ""], points: Float[Array, "n d"], kept: Float[Array, "m d"]
+def _arrange(
+    key: Key[Scalar, ""], points: Float[Array, "n d"], holdout: Float[Array, "m d"]
 ) -> tuple[Float[Array, "n d"], Float[Array, "m d"], Float[Array, "b d"], Float[Array, ""]]:
     """The training set in random order, the hold-out, and what the common curve needs."""
     order_key, blur_key = jax.random.split(key)
     # Whoever sorted them: a batch may be neighbours.
     data = jax.random.permutation(order_key, points)
     bandwidth = _common_bandwidth(data)
-    return data, kept, _blur(blur_key, kept, bandwidth), bandwidth
+    return data, holdout, _blur(blur_key, holdout, bandwidth), bandwidth
 
 
 @eqx.filter_jit
@@ -349,7 +440,7 @@ def _init(family: Family, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> An
 
 
 @eqx.filter_jit
-def _advance(
+def _scan(
     family: Family,
     steps: int,
     key: Key[Scalar, ""],

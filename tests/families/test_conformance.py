@@ -21,8 +21,8 @@ pytestmark = pytest.mark.parametrize("name", FAMILIES)
 SHORT, LEAST = 0.1, 400
 """Share of the standard steps, and steps at least, that must do for a Gaussian."""
 
-LOOKS = 8
-"""Evaluations of a short fit: looking costs more than learning."""
+EVALUATIONS = 8
+"""Of a short fit: evaluating costs more than learning."""
 
 N = 2000
 """Points and samples: one number for all tests, for most of their time is compilation."""
@@ -30,7 +30,9 @@ N = 2000
 
 def short(name):
     family = dm.families.get(name)
-    return dataclasses.replace(family, steps=max(LEAST, int(family.steps * SHORT)) // LOOKS * LOOKS)
+    return dataclasses.replace(
+        family, steps=max(LEAST, int(family.steps * SHORT)) // EVALUATIONS * EVALUATIONS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +44,20 @@ def short_fit():
         if (name, units) not in fits:
             scale = np.asarray(units, np.float32)
             train, holdout = (toy.gaussian(s, n) * scale for s, n in ((0, N), (1, 500)))
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(training, "EVALUATIONS", LOOKS)
-                patch.setattr(training, "KEEP_EVERY", 0.0)
-                once, kept[name] = ([train], [holdout]), []
-                again = partial(training.fit_seeds, short(name), *once, seeds=[0])
-                [fits[name, units]] = again(keep=kept[name].append)
+            checkpoints[name] = []
+            [fits[name, units]] = training.fit_seeds(
+                short(name),
+                [train],
+                [holdout],
+                seeds=[0],
+                evaluations=EVALUATIONS,
+                keep=checkpoints[name].append,
+                keep_every=0.0,
+            )
         return fits[name, units]
 
-    kept = {}
-    cast(Any, fit).kept = kept
+    checkpoints = {}
+    cast(Any, fit).checkpoints = checkpoints
 
     return fit
 
@@ -68,10 +74,10 @@ def begin(family, data, keys):
 
 
 def advance(family, state, start, data, keys, steps=None):
-    """As far as `fit` goes between two looks, with the program that it has compiled."""
-    axes, steps = (None, None, 0, 0, None, 0), steps or family.steps // LOOKS
+    """As far as `fit` goes between two evaluations, with the program that it has compiled."""
+    axes, steps = (None, None, 0, 0, None, 0), steps or family.steps // EVALUATIONS
     return training._each(
-        training._advance, axes, family, steps, keys, state, jnp.asarray(start), data
+        training._scan, axes, family, steps, keys, state, jnp.asarray(start), data
     )
 
 
@@ -157,21 +163,25 @@ def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
     assert len(compiled) == 1
 
 
-def test_a_fit_that_goes_on_ends_with_the_same_bits(name, short_fit, monkeypatch):
-    whole, kept = short_fit(name), short_fit.kept[name]
-    monkeypatch.setattr(training, "EVALUATIONS", LOOKS)
-    train, holdout = toy.gaussian(0, N), toy.gaussian(1, 500)
-    begun = partial(training.fit_seeds, short(name), [train], [holdout], seeds=[0])
-    [again] = begun(resume=kept[-2])
-    assert len(kept) == LOOKS
+def test_a_fit_that_goes_on_ends_with_the_same_bits(name, short_fit):
+    whole, checkpoints = short_fit(name), short_fit.checkpoints[name]
+    points = [toy.gaussian(0, N)], [toy.gaussian(1, 500)]
+    begun = partial(
+        training.fit_seeds,
+        short(name),
+        *points,
+        evaluations=EVALUATIONS,
+        resume=checkpoints[-2],
+    )
+    [again] = begun(seeds=[0])
+    assert len(checkpoints) == EVALUATIONS
     assert again.curves_csv() == whole.curves_csv()
     assert (again.selected_step, again.diverged_at) == (whole.selected_step, whole.diverged_at)
     assert checkpoint.encode_model(again.model, again.family) == checkpoint.encode_model(
         whole.model, whole.family
     )
-    other = partial(training.fit_seeds, short(name), [train], [holdout], seeds=[1])
     with pytest.raises(dm.UsageError, match="another fit"):
-        other(resume=kept[-2])
+        begun(seeds=[1])
 
 
 def test_seeds_together_are_those_alone(name, standardised):

@@ -225,7 +225,7 @@ def test_contrastive_divergence_trains_stably_and_weighs_modes(pcd, tmp_path):
     raw = jnp.asarray(raw, jnp.float32)
     data = Standardiser.from_data(raw).forward(raw)
     state = training._init(pcd, jax.random.key(0), data)
-    state, info = training._advance(pcd, pcd.steps, jax.random.key(0), state, jnp.asarray(0), data)
+    state, info = training._scan(pcd, pcd.steps, jax.random.key(0), state, jnp.asarray(0), data)
     assert all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(state))
     assert 0.4 < info["acceptance"] < 0.8
     assert 0.1 < info["jumps"] < 1
@@ -246,8 +246,8 @@ def test_contrastive_divergence_trains_stably_and_weighs_modes(pcd, tmp_path):
     share = density[np.asarray(grid)[:, 0] < middle].sum() / density.sum()
     assert abs(share - left.mean()) < 0.03
     # Chains are part of the state: it comes back from its file.
-    content = checkpoint.encode_halfway(state, {"family": "ebm"})
-    _, back = checkpoint.decode_halfway(content, {"family": "ebm"}, lambda _: state)
+    content = checkpoint.encode_run(state, {"family": "ebm"})
+    back = checkpoint.decode_run(content, {"family": "ebm"}, lambda _: state)
     assert np.array_equal(back.chains.points, state.chains.points)
     assert float(back.chains.step) == float(state.chains.step)
 

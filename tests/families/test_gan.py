@@ -165,7 +165,7 @@ def test_a_few_steps_of_both_players_move_the_samples_towards_the_data(objective
         np.mean(family._generate(s.generator, jax.random.key(1), 500), axis=0) - centre
     )
     key, start = jax.random.key(2), jnp.asarray(0)
-    moved, _ = training._advance(family, 120, key, state, start, data)
+    moved, _ = training._scan(family, 120, key, state, start, data)
     assert distance(moved) < 0.75 * distance(state)
 
 

@@ -1,11 +1,12 @@
 import io
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer import targets, training
+from densitometer import targets
 from densitometer.metrics.density import MARGIN
 from densitometer.metrics.grids import Grid
 from densitometer.models import HasScore, Standardiser
@@ -80,7 +81,8 @@ def test_on_an_accelerator_all_seeds_are_fitted_in_one_program(monkeypatch):
 
 
 def test_a_cell_that_goes_on_gives_the_same_files(monkeypatch):
-    monkeypatch.setattr(training, "KEEP_EVERY", 0.0)
+    always = partial(study_cells.fit_seeds, keep_every=0.0)
+    monkeypatch.setattr(study_cells, "fit_seeds", always)
     cell, heard = Cell("gaussian_mixture", "gan", 0), []
     study_cells._LAST.clear()
     whole = run_cell(Desk(cell, tell=heard.append), plan=PLAN)
