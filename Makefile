@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics pictures tutorial coverage release-check clean
+.PHONY: help study test lint format docs benchmark benchmark-speed benchmark-reliability floors metrics mutants pictures tutorial coverage release-check clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
@@ -49,6 +49,9 @@ metrics: $(VENV)/.report ## measure the metrics themselves (forty minutes) and w
 
 pictures: study ## make the moving picture of the README again
 	@cp out/study/figures/sampling.svg docs/
+
+mutants: $(VENV)/.dev ## break the code on purpose, one line at a time, and see that a test notices
+	@$(BIN)/python benchmarks/mutants.py $(ARGS)
 
 tutorial: $(VENV)/.report ## execute the tutorial again, and keep its outputs
 	@$(BIN)/python .ci/notebook.py docs/tutorial.py

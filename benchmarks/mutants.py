@@ -59,7 +59,7 @@ def failing(copy: Path, tests: Sequence[str]) -> bool:
         RuntimeError: there are no such tests.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = os.environ | threads | {"PYTHONPATH": str(copy / "src")}
     ran = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     if ran.returncode not in (0, 1, 2):  # 2: a module that cannot be imported is noticed, too
@@ -105,7 +105,9 @@ def main() -> int:
         def run(tests: str, mutant: Mutant | None) -> bool:
             copy = copies.get()
             try:
-                return failing(copy, shlex.split(tests)) if mutant is None else noticed(copy, mutant)
+                return (
+                    failing(copy, shlex.split(tests)) if mutant is None else noticed(copy, mutant)
+                )
             finally:
                 copies.put(copy)
 

@@ -1,4 +1,5 @@
 import json
+import math
 
 import fabricated
 import numpy as np
@@ -34,6 +35,18 @@ def test_several_seeds_give_median_and_spread(tmp_path):
     assert measure.value == 0.09
     assert measure.seeds == 3
     assert measure.error == pytest.approx(np.std([0.08, 0.30, 0.09], ddof=1))
+
+
+def test_the_median_of_seeds_is_noisier_than_their_mean(tmp_path):
+    """√(π/2) times, where the values are normal; never below what the test points give."""
+    folder = fabricated.fabricate(tmp_path / "study", seeds=(0, 1, 2), names=("spiral",))
+    for error in (0.001, 0.5):
+        for seed, value in enumerate((0.08, 0.30, 0.09)):
+            fabricated.rewrite(folder, "spiral", "dsm", seed, kl=(value, error))
+        measure = Results.read(folder).measure("spiral", "dsm", "kl")
+        assert measure is not None
+        noisy = math.sqrt(math.pi / 2) * np.std([0.08, 0.30, 0.09], ddof=1)
+        assert measure.stderr == pytest.approx(max(noisy, error) / math.sqrt(3))
 
 
 def test_several_seeds_are_compared_seed_by_seed():
