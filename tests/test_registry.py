@@ -74,7 +74,7 @@ class Base:
 from jaxtyping import Array
 from own.base import Base as Root
 
-class Other(Array, Root):
+class Other(Array, Root[int]):
     colour: ClassVar[str] = "blue"
     rate: Positive = 0.1
     '''How fast.'''

@@ -50,7 +50,7 @@ class MeanState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeanFamily(Family):
+class MeanFamily(Family[MeanState]):
     """Learns the mean of a unit Gaussian by gradient descent on the negative log-likelihood.
 
     From step `breaks_at` on its state is NaN; from step `worsens_at` on it walks away again.

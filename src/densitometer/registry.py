@@ -115,7 +115,12 @@ def _fields(module: str, name: str) -> dict[str, Field]:
 
 
 def _place_of(base: ast.expr, module: str) -> tuple[str, str] | None:
-    """Module and name of a base class, if the package of `module` defines it."""
+    """Module and name of a base class, if the package of `module` defines it.
+
+    What stands in its brackets, as in ``Family[DSMState]``, has no fields.
+    """
+    if isinstance(base, ast.Subscript):
+        base = base.value
     if not isinstance(base, ast.Name):
         return None
     for node in _source(module).body:

@@ -24,7 +24,7 @@ standardises again, and its model answers in those same coordinates: `models.Mod
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key, Scalar
@@ -35,15 +35,15 @@ from densitometer.models import Model
 
 __all__ = ["Family", "Info", "State"]
 
-State = eqx.Module
-"""A pytree of arrays; each family has its own class."""
+State = TypeVar("State", bound=eqx.Module)
+"""A pytree of arrays; each family has its own class, as in ``class DSM(Family[DSMState])``."""
 
 Info = Mapping[str, Float[Array, ""]]
 """What a step reports: a dictionary of scalars that always has ``loss``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Family(abc.ABC):
+class Family(abc.ABC, Generic[State]):
     """A way to learn: hyper-parameters, and five pure functions of them.
 
     Every subclass is a frozen dataclass that declares all its own fields (so that its file can be
@@ -105,12 +105,12 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def step(
-        self, key: Key[Scalar, ""], state: Any, batch: Float[Array, "b d"]
-    ) -> tuple[Any, Info]:
+        self, key: Key[Scalar, ""], state: State, batch: Float[Array, "b d"]
+    ) -> tuple[State, Info]:
         """One step of learning on one batch."""
 
     @abc.abstractmethod
-    def loss(self, key: Key[Scalar, ""], state: Any, batch: Float[Array, "b d"]) -> Scalar:
+    def loss(self, key: Key[Scalar, ""], state: State, batch: Float[Array, "b d"]) -> Scalar:
         """The family's own objective on `batch`, in its own unit; smaller is better.
 
         It judges what `model(state)` would give, averaged parameters and all, and draws the
@@ -118,7 +118,7 @@ class Family(abc.ABC):
         """
 
     @abc.abstractmethod
-    def model(self, state: Any) -> Model:
+    def model(self, state: State) -> Model:
         """What has been learnt so far, in standardised coordinates."""
 
     def hyperparameters(self) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class CNFState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CNF(Family):
+class CNF(Family[CNFState]):
     """Continuous normalising flow: a velocity field carries noise to data, and density with it."""
 
     name: ClassVar[str] = "cnf"

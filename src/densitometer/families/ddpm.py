@@ -332,7 +332,7 @@ class DDPMState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDPM(Family):
+class DDPM(Family[DDPMState]):
     """Denoising diffusion: a chain of small steps from noise to data, learnt by telling noise."""
 
     name: ClassVar[str] = "ddpm"

@@ -221,7 +221,7 @@ class DSMState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DSM(Family):
+class DSM(Family[DSMState]):
     """Denoising score matching: a denoiser at every noise level, which is a score and a sampler."""
 
     name: ClassVar[str] = "dsm"

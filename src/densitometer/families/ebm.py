@@ -189,7 +189,7 @@ class EBMState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EBM(Family):
+class EBM(Family[EBMState]):
     """Energy-based model: p ∝ exp(−E), told from the draws of a proposal, or by Markov chains."""
 
     name: ClassVar[str] = "ebm"

@@ -154,7 +154,7 @@ class GANState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GAN(Family):
+class GAN(Family[GANState]):
     """Generative adversarial network: a generator against a critic, no density."""
 
     name: ClassVar[str] = "gan"

@@ -201,7 +201,7 @@ class SMState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SM(Family):
+class SM(Family[SMState]):
     """Implicit score matching: an energy whose slope is the data's, at a noise that sinks."""
 
     name: ClassVar[str] = "sm"

@@ -301,7 +301,7 @@ class VAEState(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VAE(Family):
+class VAE(Family[VAEState]):
     """Variational autoencoder: a latent, a decoder with noise, a bound tightened by k samples."""
 
     name: ClassVar[str] = "vae"
