@@ -20,17 +20,6 @@ from densitometer.targets import TARGETS
 FONT = "Libertinus Serif"
 """One of the fonts that Typst brings along; no other is looked for."""
 
-PAPERS = {
-    "ebm": ("lecun2006", "ma2018", "tieleman2008"),
-    "sm": ("hyvarinen2005", "song2019sliced"),
-    "dsm": ("vincent2011", "song2019", "karras2022", "xu2023"),
-    "vae": ("kingma2014", "burda2016"),
-    "ddpm": ("sohldickstein2015", "ho2020", "song2021", "xu2023"),
-    "cnf": ("chen2018", "lipman2023", "xu2023"),
-    "gan": ("goodfellow2014", "jolicoeur2019", "huang2024"),
-}
-"""By family, what stands in ``references.bib`` of its sources."""
-
 METHODS = {
     "protocol": ("schwarz1978",),
     "reading": ("bhattacharyya1943",),
@@ -113,7 +102,7 @@ def content(results: Results) -> dict[str, Any]:
             {
                 "name": f,
                 "facts": facts(results, f),
-                "papers": PAPERS.get(family_of(f), ()),
+                "papers": FAMILIES.facts(family_of(f)).get("papers", ()),
                 "values": [
                     {"name": row.name, "value": row.entries[0].text}
                     for row in tables.hyperparameters(results, f).blocks[0].rows
