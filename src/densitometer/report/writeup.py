@@ -13,6 +13,7 @@ from typing import Any
 from densitometer.families import FAMILIES
 from densitometer.report import faults, findings, style, tables
 from densitometer.report.digits import count, listed
+from densitometer.report.labels import label
 from densitometer.report.results import CellFiles, Results
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
@@ -71,6 +72,9 @@ def content(results: Results) -> dict[str, Any]:
         "font": FONT,
         "page": {"width": style.TEXT_WIDTH, "column": style.COLUMN_WIDTH},
         "palette": [style.INK, style.FAINT, style.RULE, style.ALARM],
+        "labels": {
+            name: label(name) for name in (*REFERENCES, *results.families, *results.targets)
+        },
         "colours": {f: style.colour(f) for f in (*REFERENCES, *results.families)},
         "families": [
             {
