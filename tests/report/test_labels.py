@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from densitometer.families import FAMILIES
-from densitometer.report import animation, figures, writeup
+from densitometer.report import animation, figures, gallery, writeup
 from densitometer.report.labels import label
 from densitometer.report.results import Results
 from densitometer.targets import TARGETS
@@ -52,3 +52,14 @@ def test_pictures_and_headings_show_labels(study):
     assert labels == dict(zip(results.families, families, strict=True)) | dict(
         zip(results.targets, targets, strict=True)
     ) | {"truth": "truth", "kde": "kde", "gmm": "gmm"}
+
+
+def test_papers_and_captions_reach_the_reports(study):
+    results = Results.read(study)
+    rows = {row["name"]: row["time"] for row in gallery.content(results)["rows"]}
+    papers = {f["name"]: f["papers"] for f in writeup.content(results)["hyperparameters"]}
+    assert set(papers) == set(results.families)
+    for name in results.families:
+        assert rows[name] == FAMILIES.facts(name)["path_caption"]
+        assert papers[name] == FAMILIES.facts(name)["papers"]
+    assert rows["truth"] == ""  # nothing is played
