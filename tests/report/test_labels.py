@@ -5,9 +5,10 @@ from importlib import resources
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.colors import to_rgba
 
 from densitometer.families import FAMILIES
-from densitometer.report import animation, figures, gallery, writeup
+from densitometer.report import animation, figures, gallery, style, writeup
 from densitometer.report.labels import label
 from densitometer.report.results import Results
 from densitometer.targets import TARGETS
@@ -43,6 +44,8 @@ def test_pictures_and_headings_show_labels(study):
     families, targets = [*map(label, results.families)], [*map(label, results.targets)]
     drawn = figures.curves(results)
     assert [text.get_text() for text in drawn.texts][: len(families)] == families
+    chips = [chip.get_facecolor() for chip in drawn.artists]
+    assert chips == [to_rgba(style.colour(family)) for family in results.families]
     titles = [ax.get_title() for ax in drawn.axes if ax.get_title()]
     assert [title.replace("\n", " ") for title in titles] == targets
     moving = ElementTree.fromstring(animation.svg(results))

@@ -273,17 +273,17 @@ class _Wall:
         width: float = style.TEXT_WIDTH,
     ):
         self.rows, self.columns = rows, columns
-        labels = [label(row) for row in rows]
+        long = max(len(label(row)) for row in rows) > _LONG
         heights = heights or [1.0] * len(rows)
         across, down = gap
         # Names of variants are long: they are broken at their first dot.
-        left += 2.8 * (max(map(len, labels)) > _LONG)
+        left += 2.8 * long
         panel = (width - left - across * (len(columns) - 1) - right) / len(columns)
         # The same for walls that stand side by side, whatever is under them and however low a row.
         room = style.TEXT_HEIGHT - max(bottom, _UNDER) - top - down * (len(rows) - 1)
         self._panel = min(panel, room / (aspect * len(rows)), 0.37 * width)
         self._left = left
-        self._chip = min(left - 1.9, 4.6 + 2.8 * (max(map(len, labels)) > _LONG))
+        self._chip = min(left - 1.9, 4.6 + 2.8 * long)
         used = left + right + len(columns) * self._panel + across * (len(columns) - 1)
         self._width = max(used, left + _LEGEND)
         tall = [h * aspect * self._panel for h in heights]
@@ -292,7 +292,7 @@ class _Wall:
         self.figure = Figure(figsize=(self._width * MM, self._height * MM), dpi=dpi)
         self.axes = np.empty((len(rows), len(columns)), dtype=object)
         y = self._height - top
-        for i, name in enumerate(labels):
+        for i, name in enumerate(rows):
             y -= tall[i]
             for j in range(len(columns)):
                 self.axes[i, j] = self._place(left + j * (self._panel + across), y, tall[i])
@@ -348,11 +348,11 @@ class _Wall:
         return self.figure.add_axes((x / w, y / h, self._panel / w, height / h))
 
     def _name_row(self, name: str, y: float, height: float) -> None:
-        w, h = self._width, self._height
+        w, h, text = self._width, self._height, label(name)
         self.figure.text(
             0.3 / w,
             y / h,
-            name.replace(".", ".\n", 1) if len(name) > _LONG else name,
+            text.replace(".", ".\n", 1) if len(text) > _LONG else text,
             rotation=90,
             multialignment="center",
             linespacing=1.0,
