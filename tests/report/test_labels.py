@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 from matplotlib.colors import to_rgba
+from matplotlib.patches import Rectangle
 
 from densitometer.families import FAMILIES
 from densitometer.report import animation, figures, gallery, style, writeup
@@ -44,7 +45,7 @@ def test_pictures_and_headings_show_labels(study):
     families, targets = [*map(label, results.families)], [*map(label, results.targets)]
     drawn = figures.curves(results)
     assert [text.get_text() for text in drawn.texts][: len(families)] == families
-    chips = [chip.get_facecolor() for chip in drawn.artists]
+    chips = [chip.get_facecolor() for chip in drawn.artists if isinstance(chip, Rectangle)]
     assert chips == [to_rgba(style.colour(family)) for family in results.families]
     titles = [ax.get_title() for ax in drawn.axes if ax.get_title()]
     assert [title.replace("\n", " ") for title in titles] == targets
