@@ -41,7 +41,7 @@ FAMILIES = {
     "likelihood": CNF(objective="likelihood", steps=600, likelihood_rate=2e-3),
     "both": CNF(objective="both", steps=2_000, likelihood_share=0.05, likelihood_rate=5e-4),
 }
-COLOUR = style.FAMILY_COLOURS["cnf"]
+COLOUR = style.colour("cnf")
 LINES = {"matching": "-", "likelihood": ":", "both": "--"}
 """One family, one colour."""
 PICTURE = Path(__file__).parents[1] / "docs/families/cnf_objectives.png"

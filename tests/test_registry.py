@@ -109,3 +109,121 @@ def test_fields_of_bases_are_read_from_their_source(tmp_path, monkeypatch):
     ]
     assert [f.name for f in registry.fields("other")] == ["rate", "width"]  # steps has no value
     assert not {"own.middle", "own.end"} & set(sys.modules)
+
+
+@pytest.mark.parametrize("registry", [dm.families.FAMILIES, TARGETS], ids=["families", "targets"])
+def test_class_attributes_are_read_as_the_class_has_them(registry):
+    for name in registry:
+        facts, made = registry.facts(name), registry[name]
+        assert facts["name"] == name
+        assert facts == {word: getattr(made, word) for word in facts}
+        assert not set(facts) & {field.name for field in dataclasses.fields(made)}
+
+
+OUTSIDE = {
+    "__init__": "",
+    "api": "from .things import Thing, Unset",
+    "things": """
+import typing
+
+class Unset:
+    '''What all are.'''
+    label: typing.ClassVar[str] = ""
+    papers: typing.ClassVar[tuple[str, ...]] = ()
+
+class Left(Unset):
+    steps: Count = 5
+    '''How many.'''
+
+class Right(Unset):
+    papers = ("right2001",)
+    steps: Count = 3
+
+class Thing(Left, Right):
+    '''A thing.'''
+    label = "Thing"
+    size = len(label)
+    """,
+    "mine": """
+import densitometer.families.ddpm
+from densitometer.families import vae as bayes
+from outside import api
+from outside.things import Thing
+
+class Again(Thing):
+    steps: Count = 7
+
+class Thing(Thing):
+    pass
+
+class Exported(api.Thing):
+    label: ClassVar[str] = "Exported"
+
+class Chain(densitometer.families.ddpm.DDPM):
+    steps: Steps = 10
+    width: Count = 4
+    '''How wide here.'''
+
+class Bound(bayes.VAE):
+    label = "Bound"
+
+class Lost(api.nothing.Thing, bayes.Nothing, unknown.Thing, len("x")):
+    '''Of bases that nobody finds.'''
+    """,
+}
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """Another package, whose classes extend its own and those of this one."""
+    (tmp_path / "outside").mkdir()
+    for name, text in OUTSIDE.items():
+        (tmp_path / "outside" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    places = {"thing": "things:Thing", "left": "things:Left"} | {
+        name: f"mine:{name.capitalize()}"
+        for name in ("again", "exported", "chain", "bound", "lost")
+    }
+    yield Registry("thing", "things", {n: f"outside.{place}" for n, place in places.items()})
+    assert not {"outside.things", "outside.mine"} & set(sys.modules)
+
+
+def test_a_subclass_of_a_family_has_its_hyperparameters_and_their_help(outside):
+    ours = {field.name: field for field in dm.families.FAMILIES.fields("ddpm")}
+    chain = {field.name: field for field in outside.fields("chain")}
+    assert list(chain) == list(ours)
+    steps = dataclasses.replace(ours["steps"], default=10)  # stated again, without its help
+    width = dataclasses.replace(ours["width"], default=4, doc="How wide here.")
+    assert chain == ours | {"steps": steps, "width": width}
+    assert outside.fields("bound") == dm.families.FAMILIES.fields("vae")
+    assert outside.summary("bound") == dm.families.FAMILIES.summary("vae")
+    assert outside.facts("bound") == dm.families.FAMILIES.facts("vae") | {"label": "Bound"}
+
+
+def test_what_bases_share_does_not_hide_what_one_of_them_states(outside):
+    """As Python looks attributes up: a base of both comes after both."""
+    assert outside.facts("thing") == {"label": "Thing", "papers": ("right2001",)}
+    assert [(f.default, f.doc) for f in outside.fields("thing")] == [(5, "How many.")]
+    assert outside.facts("exported") == {"label": "Exported", "papers": ("right2001",)}
+    assert outside.summary("exported") == "A thing."
+    assert outside.summary("left") == "What all are."
+
+
+def test_a_base_that_is_not_found_adds_nothing(outside):
+    assert outside.facts("lost") == {}
+    assert outside.fields("lost") == []
+    assert outside.summary("lost") == "Of bases that nobody finds."
+
+
+def test_no_two_members_have_the_same_label(outside):
+    """One without a label, or that inherits that of another member, is read as its name."""
+    labels = {name: outside.label(name) for name in outside}
+    assert labels == {
+        "thing": "Thing",
+        "left": "left",
+        "again": "again",
+        "exported": "Exported",
+        "chain": "DDPM",
+        "bound": "Bound",
+        "lost": "lost",
+    }

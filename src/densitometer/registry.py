@@ -1,14 +1,18 @@
 """Names to objects, without importing them.
 
 A registry maps a name to ``"module:attribute"``. Listing names, or describing one, reads source
-text only, so that ``densitometer --help`` needs neither JAX nor a second list of what exists.
+text only, so that ``densitometer --help`` needs neither JAX nor a second list of what exists. What
+a class has from its bases is read from theirs, as long as these belong to its own package or to
+this one.
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.machinery
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +20,8 @@ from typing import Any
 
 from densitometer.domains import Domain
 from densitometer.errors import UsageError
+
+_Definition = ast.ClassDef | ast.FunctionDef
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,68 +79,138 @@ class Registry(Mapping[str, Any]):
         raise UsageError(f"there is no {self.kind} '{name}'; {hint}")
 
     def summary(self, name: str) -> str:
-        """The first line of the member's docstring, read from its source."""
-        return (ast.get_docstring(self._definition(name)) or "").split("\n")[0]
+        """The first line of the member's docstring, else of its nearest base's."""
+        docs = (ast.get_docstring(definition) for definition in reversed(self._lineage(name)))
+        return next((doc.split("\n")[0] for doc in docs if doc), "")
 
     def fields(self, name: str) -> list[Field]:
-        """The annotated fields of a member that is a dataclass, read from its source.
+        """The annotated fields of a member that is a dataclass.
 
-        As in the class itself, those of its bases come first: of bases, that is, which the same
-        package defines.
+        As in the class itself, those of its bases come first, and one that is stated again stays
+        where it was.
         """
-        fields = _fields(*self._place(name))
+        fields: dict[str, Field] = {}
+        for definition in self._lineage(name):
+            fields |= _fields(definition, fields)
         return [field for field in fields.values() if field.default is not dataclasses.MISSING]
 
-    def _definition(self, name: str) -> ast.ClassDef | ast.FunctionDef:
-        return _definition(*self._place(name))
+    def facts(self, name: str) -> dict[str, Any]:
+        """The class attributes of a member that are literals, such as its `label` or `papers`."""
+        facts: dict[str, Any] = {}
+        for definition in self._lineage(name):
+            facts |= _facts(definition)
+        return facts
 
-    def _place(self, name: str) -> tuple[str, str]:
+    def label(self, name: str) -> str:
+        """What people read for a member: the `label` that its class states.
+
+        Its name, if there is no label or an earlier member has the same, as the class that it
+        inherits from may.
+        """
+        label = self.facts(name).get("label")
+        first = next(member for member in self if self.facts(member).get("label") == label)
+        return label if label and first == name else name
+
+    def _lineage(self, name: str) -> tuple[_Definition, ...]:
         module, attribute = self._members[self.check(name)].split(":")
-        return module, attribute
+        return _lineage(module, attribute)
 
 
-def _fields(module: str, name: str) -> dict[str, Field]:
-    """The fields of a class; without a value the default is `dataclasses.MISSING`."""
-    definition, fields = _definition(module, name), {}
-    for base in reversed(getattr(definition, "bases", [])):
-        if (place := _place_of(base, module)) is not None:
-            fields |= _fields(*place)
-    body = definition.body
+def _fields(definition: _Definition, known: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields that a class states itself; without a value the default is `dataclasses.MISSING`.
+
+    One without a docstring has that of the field that it takes the place of.
+    """
+    fields, body = {}, definition.body
     for node, after in zip(body, [*body[1:], None], strict=True):
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
-        annotation = ast.unparse(node.annotation)
-        if annotation.startswith("ClassVar"):
+        if _is_class_variable(node):
             continue
-        doc = ""
+        name = node.target.id
+        doc = known[name].doc if name in known else ""
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             doc = " ".join(str(after.value.value).split())
         default = dataclasses.MISSING if node.value is None else ast.literal_eval(node.value)
-        fields[node.target.id] = Field(node.target.id, annotation, default, doc)
+        fields[name] = Field(name, ast.unparse(node.annotation), default, doc)
     return fields
 
 
-def _place_of(base: ast.expr, module: str) -> tuple[str, str] | None:
-    """Module and name of a base class, if the package of `module` defines it.
+@functools.cache
+def _facts(definition: _Definition) -> dict[str, Any]:
+    """The class attributes, no fields, that a class states itself and that are literals."""
+    facts = {}
+    for node in definition.body:
+        if isinstance(node, ast.Assign):
+            names = node.targets
+        elif isinstance(node, ast.AnnAssign) and _is_class_variable(node):
+            names = [node.target]
+        else:
+            continue
+        for name in names:
+            # What is computed, or only announced, is known to none but the class itself.
+            with contextlib.suppress(ValueError):
+                facts[ast.unparse(name)] = ast.literal_eval(node.value or node)
+    return facts
 
-    What stands in its brackets, as in ``Family[DSMState]``, has no fields.
+
+def _is_class_variable(node: ast.AnnAssign) -> bool:
+    return ast.unparse(node.annotation).partition("[")[0].endswith("ClassVar")
+
+
+@functools.cache
+def _lineage(module: str, name: str) -> tuple[_Definition, ...]:
+    """A class after its bases, the furthest first, as far as they can be read.
+
+    What stands in a base's brackets, as in ``Family[DSMState]``, says nothing of fields.
     """
-    if isinstance(base, ast.Subscript):
-        base = base.value
-    if not isinstance(base, ast.Name):
-        return None
-    for node in _source(module).body:
-        if isinstance(node, ast.ClassDef) and node.name == base.id:
-            return module, base.id
-        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            for alias in node.names:
-                ours = node.module.partition(".")[0] == module.partition(".")[0]
-                if ours and (alias.asname or alias.name) == base.id:
-                    return node.module, alias.name
+    definition, lineage = _definition(module, name), []
+    for base in reversed(getattr(definition, "bases", [])):
+        place = _place_of(ast.unparse(base).partition("[")[0], module)
+        if place not in (None, (module, name)):
+            lineage += [further for further in _lineage(*place) if further not in lineage]
+    return *lineage, definition
+
+
+def _place_of(name: str, module: str) -> tuple[str, str] | None:
+    """Module and name of the class that `module` calls `name`, which may have dots.
+
+    None for what belongs neither to the package of `module` nor to this one.
+    """
+    if any(isinstance(n, ast.ClassDef) and n.name == name for n in _source(module).body):
+        return module, name
+    head, _, rest = name.partition(".")
+    origin, _, attribute = f"{_imports(module).get(head, '')}.{rest}".strip(".").rpartition(".")
+    readable = (module.partition(".")[0], __name__.partition(".")[0])
+    if origin.partition(".")[0] in readable and _is_module(origin):
+        return _place_of(attribute, origin)
     return None
 
 
-def _definition(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
+def _is_module(name: str) -> bool:
+    """Whether there is a module of that name, asked without importing any but packages."""
+    within = name.rpartition(".")[0]
+    if within and not (_is_module(within) and _spec(within).submodule_search_locations):
+        return False
+    return importlib.util.find_spec(name) is not None
+
+
+def _imports(module: str) -> dict[str, str]:
+    """What a module imports: the full name of each of the names that it uses."""
+    found = {}
+    for node in _source(module).body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                found[alias.asname or whole] = whole
+        elif isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            origin = importlib.util.resolve_name(relative, _spec(module).parent)
+            found |= {a.asname or a.name: f"{origin}.{a.name}" for a in node.names}
+    return found
+
+
+def _definition(module: str, name: str) -> _Definition:
     for node in _source(module).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node
@@ -143,7 +219,12 @@ def _definition(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
 
 @functools.cache
 def _source(module: str) -> ast.Module:
+    origin = _spec(module).origin
+    assert origin is not None
+    return ast.parse(Path(origin).read_text(encoding="utf-8"))
+
+
+def _spec(module: str) -> importlib.machinery.ModuleSpec:
     spec = importlib.util.find_spec(module)  # imports parent packages, not the module
     assert spec is not None
-    assert spec.origin is not None
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return spec

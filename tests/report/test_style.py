@@ -1,11 +1,14 @@
 """Colours that colour-blind readers can tell apart, measured."""
 
 import itertools
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from densitometer.families import FAMILIES
+from densitometer.families.base import Family
+from densitometer.families.ddpm import DDPM
 from densitometer.report import style
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB.
@@ -59,23 +62,21 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_family_colours_differ_to_every_eye(vision):
+@pytest.mark.parametrize(
+    ("families", "dark", "distance"),
+    [(7, False, 0.15), (7, True, 0.12), (11, False, 0.085), (11, True, 0.085)],
+    ids=["ours", "ours on a dark page", "all", "all on a dark page"],
+)
+def test_family_colours_differ_to_every_eye(vision, families, dark, distance):
     seen = {
-        name: oklab(np.clip(VISION[vision] @ linear(colour), 0, 1))
-        for name, colour in style.FAMILY_COLOURS.items()
+        colour: oklab(
+            np.clip(VISION[vision] @ linear(style.DARK[colour] if dark else colour), 0, 1)
+        )
+        for colour in style.PALETTE[:families]
     }
+    assert len(seen) == families
     for (a, x), (b, y) in itertools.combinations(seen.items(), 2):
-        assert np.linalg.norm(x - y) > 0.15, (a, b)  # Okabe and Ito's seven reach 0.076
-
-
-@pytest.mark.parametrize("vision", VISION)
-def test_family_colours_differ_on_a_dark_page_too(vision):
-    seen = {
-        name: oklab(np.clip(VISION[vision] @ linear(style.DARK[colour]), 0, 1))
-        for name, colour in style.FAMILY_COLOURS.items()
-    }
-    for (a, x), (b, y) in itertools.combinations(seen.items(), 2):
-        assert np.linalg.norm(x - y) > 0.12, (a, b)
+        assert np.linalg.norm(x - y) > distance, (a, b)  # Okabe and Ito's seven reach 0.076
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -88,12 +89,49 @@ def test_text_and_lines_stand_out_from_the_page(dark):
     for colour in (style.INK, style.FAINT, style.ALARM):
         assert contrast(colour) > 4.5  # WCAG 2.2, 1.4.3
     if dark:
-        for name in style.FAMILY_COLOURS:
-            assert contrast(style.colour(name)) > 3  # WCAG 2.2, 1.4.11
+        for colour in style.PALETTE:
+            assert contrast(colour) > 3  # WCAG 2.2, 1.4.11
 
 
 def test_every_family_has_its_colour():
-    assert set(FAMILIES) <= set(style.FAMILY_COLOURS)
+    assert [style.colour(name) for name in FAMILIES] == [*style.PALETTE[:7]]
+
+
+def test_a_family_of_ones_own_has_a_colour_of_its_own(monkeypatch):
+    """Whether it states none, one that is taken or one that there is not; ours keep theirs."""
+    before = {name: style.colour(name) for name in FAMILIES}
+    for name in ("Plain", "Copy", "Beyond", "Claims", "Late"):
+        monkeypatch.setitem(FAMILIES._members, name, f"{__name__}:{name}")
+    after = {name: style.colour(name) for name in FAMILIES}
+    assert after == before | {
+        "Plain": style.PALETTE[7],
+        "Copy": style.PALETTE[8],
+        "Beyond": style.PALETTE[9],
+        "Claims": style.PALETTE[10],
+        "Late": "#444444",  # the palette is at its end
+    }
+    assert style.colour("Claims.width=64", dark=True) == style.DARK[style.PALETTE[10]]
+    assert style.colour("unheard of") == "#444444"
+
+
+class Plain(Family):
+    pass
+
+
+class Copy(DDPM):
+    pass
+
+
+class Beyond(Family):
+    colour: ClassVar[int | None] = 99
+
+
+class Claims(Family):
+    colour: ClassVar[int | None] = 10
+
+
+class Late(Family):
+    pass
 
 
 def test_density_ramp_is_even_in_lightness():

@@ -49,11 +49,25 @@ class Family(abc.ABC, Generic[State]):
     Every subclass is a frozen dataclass that declares all its own fields (so that its file can be
     read alone), each with a default and a docstring, which is also its help on the command line.
     Its annotation says which values make sense alone (`densitometer.domains`), and `conflicts`
-    which make none together.
+    which make none together. What people are shown of a family are class attributes; they and
+    the fields' defaults are literals, for they are read from source (`registry.Registry`).
     """
 
     name: ClassVar[str]
     """The family's name in its registry, in folders and in tables."""
+
+    label: ClassVar[str] = ""
+    """What people read, as in "DDPM"; if empty, the name."""
+
+    colour: ClassVar[int | None] = None
+    """Its place in the palette of pictures, from 0 on (`report.style.PALETTE`); None, or a place
+    that an earlier family has, for the next free one."""
+
+    papers: ClassVar[tuple[str, ...]] = ()
+    """Its sources: what they are called in ``report/references.bib``."""
+
+    path_caption: ClassVar[str] = "From noise to samples."
+    """What passes while the path of its samples is played, in sentences."""
 
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_loss"
     """The hold-out curve whose minimum chooses the state that is kept. An adversarial loss is

@@ -163,6 +163,13 @@ class CNF(Family[CNFState]):
     """Continuous normalising flow: a velocity field carries noise to data, and density with it."""
 
     name: ClassVar[str] = "cnf"
+    label: ClassVar[str] = "CNF"
+    colour: ClassVar[int | None] = 5
+    papers: ClassVar[tuple[str, ...]] = ("chen2018", "lipman2023", "xu2023")
+    path_caption: ClassVar[str] = (
+        "The flow’s ODE from t = 0, noise, to t = 1, in equal steps of the logarithm of the noise "
+        "that is left."
+    )
     loss_draws: ClassVar[int] = 1
 
     steps: Steps = 2_000

@@ -336,6 +336,13 @@ class DDPM(Family[DDPMState]):
     """Denoising diffusion: a chain of small steps from noise to data, learnt by telling noise."""
 
     name: ClassVar[str] = "ddpm"
+    label: ClassVar[str] = "DDPM"
+    colour: ClassVar[int | None] = 4
+    papers: ClassVar[tuple[str, ...]] = ("sohldickstein2015", "ho2020", "song2021", "xu2023")
+    path_caption: ClassVar[str] = (
+        "The noise level falls from its largest to its smallest: the generative process from noise "
+        "to data."
+    )
 
     steps: Steps = 2_000
     """Gradient steps at the standard budget."""

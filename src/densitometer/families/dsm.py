@@ -225,6 +225,13 @@ class DSM(Family[DSMState]):
     """Denoising score matching: a denoiser at every noise level, which is a score and a sampler."""
 
     name: ClassVar[str] = "dsm"
+    label: ClassVar[str] = "DSM"
+    colour: ClassVar[int | None] = 2
+    papers: ClassVar[tuple[str, ...]] = ("vincent2011", "song2019", "karras2022", "xu2023")
+    path_caption: ClassVar[str] = (
+        "The noise level falls from its largest to its smallest, in equal steps of its logarithm: "
+        "the generative process from noise to data."
+    )
 
     steps: Steps = 2_000
     """Gradient steps at the standard budget."""

@@ -193,6 +193,13 @@ class EBM(Family[EBMState]):
     """Energy-based model: p ∝ exp(−E), told from the draws of a proposal, or by Markov chains."""
 
     name: ClassVar[str] = "ebm"
+    label: ClassVar[str] = "EBM"
+    colour: ClassVar[int | None] = 0
+    papers: ClassVar[tuple[str, ...]] = ("lecun2006", "ma2018", "tieleman2008")
+    path_caption: ClassVar[str] = (
+        "A wide Gaussian cools into the model’s law by Langevin moves; shown are points that are "
+        "left at the end, and their ancestors."
+    )
     loss_draws: ClassVar[int] = 1
 
     steps: Steps = 1_600

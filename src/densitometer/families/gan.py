@@ -158,6 +158,13 @@ class GAN(Family[GANState]):
     """Generative adversarial network: a generator against a critic, no density."""
 
     name: ClassVar[str] = "gan"
+    label: ClassVar[str] = "GAN"
+    colour: ClassVar[int | None] = 6
+    papers: ClassVar[tuple[str, ...]] = ("goodfellow2014", "jolicoeur2019", "huang2024")
+    path_caption: ClassVar[str] = (
+        "The noise is scaled by s, from 0 (left) to 1 (right), and mapped by the generator: how it "
+        "unfolds its noise."
+    )
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_kde_nll"
     loss_draws: ClassVar[int] = 4
 

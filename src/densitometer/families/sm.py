@@ -205,6 +205,13 @@ class SM(Family[SMState]):
     """Implicit score matching: an energy whose slope is the data's, at a noise that sinks."""
 
     name: ClassVar[str] = "sm"
+    label: ClassVar[str] = "SM"
+    colour: ClassVar[int | None] = 1
+    papers: ClassVar[tuple[str, ...]] = ("hyvarinen2005", "song2019sliced")
+    path_caption: ClassVar[str] = (
+        "A wide Gaussian cools into the model’s law by Langevin moves; shown are points that are "
+        "left at the end, and their ancestors."
+    )
 
     steps: Steps = 8_000
     """Gradient steps at the standard budget."""

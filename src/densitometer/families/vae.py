@@ -305,6 +305,13 @@ class VAE(Family[VAEState]):
     """Variational autoencoder: a latent, a decoder with noise, a bound tightened by k samples."""
 
     name: ClassVar[str] = "vae"
+    label: ClassVar[str] = "VAE"
+    colour: ClassVar[int | None] = 3
+    papers: ClassVar[tuple[str, ...]] = ("kingma2014", "burda2016")
+    path_caption: ClassVar[str] = (
+        "The noise is scaled by s, from 0 (left) to 1 (right), and mapped by the decoder: how it "
+        "unfolds the latent ball."
+    )
     loss_draws: ClassVar[int] = 8
 
     steps: Steps = 8_000

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.report import style
+from densitometer.report.labels import label
 from densitometer.report.results import CellFiles, Results
 
 PANEL, GAP, MARGIN, HEAD = 200, 12, 92, 40
@@ -28,20 +29,21 @@ def svg(results: Results) -> bytes:
     families, targets = results.families, results.targets
     width = MARGIN + len(families) * (PANEL + GAP)
     height = HEAD + len(targets) * (PANEL + GAP)
-    label = f"Samples of {', '.join(families)} arising from noise, over {', '.join(targets)}"
+    names = [", ".join(map(label, members)) for members in (families, targets)]
+    told = f"Samples of {names[0]} arising from noise, over {names[1]}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{_escape(label)}">',
+        f'aria-label="{_escape(told)}">',
         _STYLE,
         '<rect class="paper" width="100%" height="100%" rx="8"/>',
     ]
     for column, family in enumerate(families):
         x = MARGIN + column * (PANEL + GAP)
-        parts.append(_text(f"translate({x + PANEL // 2} 26)", family, style.colour(family)))
+        parts.append(_text(f"translate({x + PANEL // 2} 26)", label(family), style.colour(family)))
     for row, target in enumerate(targets):
         y = HEAD + row * (PANEL + GAP)
         turned = f"translate(76 {y + PANEL // 2}) rotate(-90)"
-        parts.append(_text(turned, target.replace("_", " "), style.FAINT))
+        parts.append(_text(turned, label(target), style.FAINT))
         truth = results.cell(target, "truth")
         if truth.samples is not None and truth.samples.shape[1] >= 2:
             grey = _dots(_in_panel(truth.samples[: 3 * POINTS], results, target))

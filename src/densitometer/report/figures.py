@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 
 from densitometer.report import digits, style
 from densitometer.report import faults as found_faults
+from densitometer.report.labels import label
 from densitometer.report.results import CellFiles, Results, plane
 
 MM = 1 / 25.4
@@ -175,10 +176,10 @@ def faults(results: Results, across: int = 3) -> Figure:
             figure.text(0.5, 0.5, "no fault beyond chance", ha="center", va="center")
             return figure
         rows = -(-len(cases) // across)
-        gap, label = 4.0, 10.4
+        gap, heading = 4.0, 10.4
         each = (style.TEXT_WIDTH - gap * (across - 1)) / across
         side = (each - _MAP - 2.6) / 2
-        height = rows * (side + label) + 0.5
+        height = rows * (side + heading) + 0.5
         figure = Figure(figsize=(style.TEXT_WIDTH * MM, height * MM), dpi=150)
 
         def place(x: float, y: float, size: float) -> Axes:
@@ -186,7 +187,7 @@ def faults(results: Results, across: int = 3) -> Figure:
             return figure.add_axes((x / w, 1 - (y + size) / h, size / w, size / h))
 
         for i, (letter, fault) in enumerate(cases.items()):
-            x, y = (i % across) * (each + gap) + 0.3, (i // across) * (side + label) + label
+            x, y = (i % across) * (each + gap) + 0.3, (i // across) * (side + heading) + heading
             _draw_fault(results, letter, fault, [
                 place(x, y, _MAP), place(x + _MAP + 1, y, side),
                 place(x + _MAP + side + 2, y, side),
@@ -230,8 +231,8 @@ def _draw_fault(
         ax.set_title(title, pad=1.5, fontsize=style.SMALL)
     lines: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
         (letter, 0.0, 6.6, {"weight": "bold", "color": colour, "fontsize": style.NORMAL}),
-        (fault.family, 0.22, 6.6, {"fontsize": style.NORMAL}),
-        (f"{fault.target}: {fault.kind}", 0.22, 3.7, {}),
+        (label(fault.family), 0.22, 6.6, {"fontsize": style.NORMAL}),
+        (f"{label(fault.target)}: {fault.kind}", 0.22, 3.7, {}),
     )
     for text, x, up, looks in lines:
         where.text(x, 1 + up / _MAP, text, transform=where.transAxes, **looks)
@@ -272,16 +273,17 @@ class _Wall:
         width: float = style.TEXT_WIDTH,
     ):
         self.rows, self.columns = rows, columns
+        long = max(len(label(row)) for row in rows) > _LONG
         heights = heights or [1.0] * len(rows)
         across, down = gap
         # Names of variants are long: they are broken at their first dot.
-        left += 2.8 * (max(map(len, rows)) > _LONG)
+        left += 2.8 * long
         panel = (width - left - across * (len(columns) - 1) - right) / len(columns)
         # The same for walls that stand side by side, whatever is under them and however low a row.
         room = style.TEXT_HEIGHT - max(bottom, _UNDER) - top - down * (len(rows) - 1)
         self._panel = min(panel, room / (aspect * len(rows)), 0.37 * width)
         self._left = left
-        self._chip = min(left - 1.9, 4.6 + 2.8 * (max(map(len, rows)) > _LONG))
+        self._chip = min(left - 1.9, 4.6 + 2.8 * long)
         used = left + right + len(columns) * self._panel + across * (len(columns) - 1)
         self._width = max(used, left + _LEGEND)
         tall = [h * aspect * self._panel for h in heights]
@@ -296,9 +298,9 @@ class _Wall:
                 self.axes[i, j] = self._place(left + j * (self._panel + across), y, tall[i])
             self._name_row(name, y + tall[i] / 2, tall[i])
             y -= down
-        for ax, name in zip(self.axes[0], columns, strict=True):
+        for ax, name in zip(self.axes[0], map(label, columns), strict=True):
             if len(name) > self._panel / 1.5:  # mm that a letter takes
-                name = name.replace("_", "_\n")
+                name = name.replace("_", "_\n").replace(" ", "\n")
             ax.set_title(name, pad=2, linespacing=1.0)
 
     def panels(self) -> Iterator[tuple[str, str, Axes]]:
@@ -346,11 +348,11 @@ class _Wall:
         return self.figure.add_axes((x / w, y / h, self._panel / w, height / h))
 
     def _name_row(self, name: str, y: float, height: float) -> None:
-        w, h = self._width, self._height
+        w, h, text = self._width, self._height, label(name)
         self.figure.text(
             0.3 / w,
             y / h,
-            name.replace(".", ".\n", 1) if len(name) > _LONG else name,
+            text.replace(".", ".\n", 1) if len(text) > _LONG else text,
             rotation=90,
             multialignment="center",
             linespacing=1.0,

@@ -43,25 +43,6 @@ SUMMARIES = {
     "gmm": "a Gaussian mixture, its size chosen by BIC",
 }
 
-_COOLING = (
-    "A wide Gaussian cools into the model’s law by Langevin moves; shown are points that are left "
-    "at the end, and their ancestors."
-)
-_FLOW = "The noise level falls from its largest to its smallest"
-_UNFOLDED = "The noise is scaled by s, from 0 (left) to 1 (right), and mapped by the {}"
-
-TIME = {
-    "ebm": _COOLING,
-    "sm": _COOLING,
-    "dsm": f"{_FLOW}, in equal steps of its logarithm: the generative process from noise to data.",
-    "ddpm": f"{_FLOW}: the generative process from noise to data.",
-    "cnf": "The flow’s ODE from t = 0, noise, to t = 1, in equal steps of the logarithm of the "
-    "noise that is left.",
-    "vae": f"{_UNFOLDED.format('decoder')}: how it unfolds the latent ball.",
-    "gan": f"{_UNFOLDED.format('generator')}: how it unfolds its noise.",
-}
-"""What passes while the sampling of a family is played."""
-
 COLOURS = {
     name: (light, style.DARK[light])
     for name, light in {
@@ -164,13 +145,14 @@ def content(results: Results) -> dict[str, Any]:
 
 def _row(name: str) -> dict[str, Any]:
     reference = name in REFERENCES
+    facts = {} if reference else FAMILIES.facts(family_of(name))
     return {
         "name": name,
         "summary": SUMMARIES[name] if reference else FAMILIES.summary(family_of(name)),
         "reference": reference,
         "colour": style.colour(name),
         "dark": style.colour(name, dark=True),
-        "time": TIME.get(family_of(name), "From noise to samples."),
+        "time": facts.get("path_caption", ""),
     }
 
 

@@ -1,25 +1,33 @@
 """The one place for colours, type sizes and line widths.
 
-The seven family colours were chosen by a search that maximised the smallest pairwise distance in
-OKLab over normal vision, protanopia, deuteranopia and tritanopia (Machado et al., 2009); it is
-twice that of the usual colour-blind-safe palettes. All are dark enough for a line on white. What
-is known, the truth and the baselines, is grey.
+A family says in its own file which place of the palette is its. The first seven colours were chosen
+by a search that maximised the smallest pairwise distance in OKLab over normal vision, protanopia,
+deuteranopia and tritanopia (Machado et al., 2009); it is twice that of the usual colour-blind-safe
+palettes, and with the other four, which are for families of one's own, it is still greater. All are
+dark enough for a line on white. What is known, the truth and the baselines, is grey.
 """
 
 import contextlib
 from typing import Any
 
+from densitometer.families import FAMILIES
 from densitometer.study.plan import family_of
 
-FAMILY_COLOURS = {
-    "ebm": "#CC3526",
-    "sm": "#06BFA8",
-    "dsm": "#0E7397",
-    "vae": "#EB881F",
-    "ddpm": "#341A9C",
-    "cnf": "#72130B",
-    "gan": "#AC77FA",
-}
+PALETTE = (
+    "#CC3526",
+    "#06BFA8",
+    "#0E7397",
+    "#EB881F",
+    "#341A9C",
+    "#72130B",
+    "#AC77FA",
+    "#9000F0",
+    "#603858",
+    "#480858",
+    "#589870",
+)
+"""The colours of families, by their places."""
+
 REFERENCE_COLOURS = {"truth": "#9A9A9A", "kde": "#5F5F5F", "gmm": "#2B2B2B"}
 TRUTH_UNDER = "#BDBDBD"
 """The truth's points where a model's lie over them."""
@@ -41,6 +49,10 @@ DARK = {
     "#341A9C": "#5A63AC",
     "#72130B": "#B14933",
     "#AC77FA": "#C7BBFF",
+    "#9000F0": "#A060F8",
+    "#603858": "#885870",
+    "#480858": "#D088F8",
+    "#589870": "#50E0B0",
     "#9A9A9A": "#8C8F94",
     "#5F5F5F": "#B4B6BA",
     "#2B2B2B": "#E2E3E5",
@@ -84,10 +96,23 @@ DPI = 300
 def colour(name: str, *, dark: bool = False) -> str:
     """The colour of a family and its variants, or of a reference, also on a dark page.
 
-    One's own is grey.
+    What neither is, and a family for which the palette has no place left, is grey.
     """
-    found = FAMILY_COLOURS.get(family_of(name)) or REFERENCE_COLOURS.get(name, "#444444")
+    place = _places().get(family_of(name))
+    found = REFERENCE_COLOURS.get(name, "#444444") if place is None else PALETTE[place]
     return DARK.get(found, "#BBBBBB") if dark else found
+
+
+def _places() -> dict[str, int]:
+    """By family its place in the palette: the one that it states, or the next that is free."""
+    places: dict[str, int] = {}
+    for family in FAMILIES:
+        stated = FAMILIES.facts(family).get("colour", -1)
+        if stated in range(len(PALETTE)) and stated not in places.values():
+            places[family] = stated
+    others = (family for family in FAMILIES if family not in places)
+    free = [place for place in range(len(PALETTE)) if place not in places.values()]
+    return places | dict(zip(others, free, strict=False))
 
 
 RC: dict[Any, Any] = {

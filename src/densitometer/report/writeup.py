@@ -13,23 +13,13 @@ from typing import Any
 from densitometer.families import FAMILIES
 from densitometer.report import faults, findings, style, tables
 from densitometer.report.digits import count, listed
+from densitometer.report.labels import label
 from densitometer.report.results import CellFiles, Results
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
 FONT = "Libertinus Serif"
 """One of the fonts that Typst brings along; no other is looked for."""
-
-PAPERS = {
-    "ebm": ("lecun2006", "ma2018", "tieleman2008"),
-    "sm": ("hyvarinen2005", "song2019sliced"),
-    "dsm": ("vincent2011", "song2019", "karras2022", "xu2023"),
-    "vae": ("kingma2014", "burda2016"),
-    "ddpm": ("sohldickstein2015", "ho2020", "song2021", "xu2023"),
-    "cnf": ("chen2018", "lipman2023", "xu2023"),
-    "gan": ("goodfellow2014", "jolicoeur2019", "huang2024"),
-}
-"""By family, what stands in ``references.bib`` of its sources."""
 
 METHODS = {
     "protocol": ("schwarz1978",),
@@ -82,6 +72,9 @@ def content(results: Results) -> dict[str, Any]:
         "font": FONT,
         "page": {"width": style.TEXT_WIDTH, "column": style.COLUMN_WIDTH},
         "palette": [style.INK, style.FAINT, style.RULE, style.ALARM],
+        "labels": {
+            name: label(name) for name in (*REFERENCES, *results.families, *results.targets)
+        },
         "colours": {f: style.colour(f) for f in (*REFERENCES, *results.families)},
         "families": [
             {
@@ -113,7 +106,7 @@ def content(results: Results) -> dict[str, Any]:
             {
                 "name": f,
                 "facts": facts(results, f),
-                "papers": PAPERS.get(family_of(f), ()),
+                "papers": FAMILIES.facts(family_of(f)).get("papers", ()),
                 "values": [
                     {"name": row.name, "value": row.entries[0].text}
                     for row in tables.hyperparameters(results, f).blocks[0].rows

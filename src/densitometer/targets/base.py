@@ -48,6 +48,10 @@ class Target(abc.ABC):
     name: ClassVar[str]
     """The target's name in its registry, in folders and in tables."""
 
+    label: ClassVar[str] = ""
+    """What people read, as in "Gaussian mixture"; if empty, the name. A literal: it is read from
+    source."""
+
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
     """(lower, upper) corners of a box with more than 1 − 1e-9 of the mass; pictures fill it."""
 

@@ -26,6 +26,7 @@ class Checkerboard(Target):
     """
 
     name: ClassVar[str] = "checkerboard"
+    label: ClassVar[str] = "Checkerboard"
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-4.0, -4.0), (4.0, 4.0))
     entropy: ClassVar[Estimate] = Estimate(math.log(32), 0.0, "exact")
     hdr_log_density: ClassVar[float] = -math.log(32) - 1e-3

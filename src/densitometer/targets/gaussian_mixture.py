@@ -25,6 +25,7 @@ class GaussianMixture(Target):
     """
 
     name: ClassVar[str] = "gaussian_mixture"
+    label: ClassVar[str] = "Gaussian mixture"
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-2.0, -2.0), (2.0, 2.0))
     entropy: ClassVar[Estimate] = Estimate(0.54321751, 1e-8, "quadrature")
     hdr_log_density: ClassVar[float] = -6.450

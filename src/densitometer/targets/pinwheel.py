@@ -28,6 +28,7 @@ class Pinwheel(Target):
     """
 
     name: ClassVar[str] = "pinwheel"
+    label: ClassVar[str] = "Pinwheel"
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-1.0, -1.0), (1.0, 1.0))
     entropy: ClassVar[Estimate] = Estimate(-0.09190466, 1e-8, "quadrature")
     hdr_log_density: ClassVar[float] = -5.145

@@ -27,6 +27,7 @@ class Spiral(Target):
     """
 
     name: ClassVar[str] = "spiral"
+    label: ClassVar[str] = "Spiral"
     box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-1.2, -1.2), (1.2, 1.2))
     entropy: ClassVar[Estimate] = Estimate(0.18020601, 1e-8, "quadrature")
     hdr_log_density: ClassVar[float] = -5.304
