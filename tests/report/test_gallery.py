@@ -223,6 +223,7 @@ class Brick(Target):
 
     name = "brick"
     dim = 1
+
     @property
     def box(self):
         return (0.0,) * self.dim, (4.0, 2.0, 1.0)[: self.dim]

@@ -57,7 +57,8 @@ class Checkerboard(Target):
         row = 2 * jnp.floor(half * u[1]) - half
         row = row + (column + row) % 2
         # Float32 holds i + u exactly for −2 ≤ i < 2 and the multiples u of 2⁻²³ that `uniform`
-        # draws, so no point is rounded on to the next square.
+        # draws, so no point is rounded on to the next square; on a board of more squares, or with
+        # a side that is no power of two, one in some millions is.
         return self.side * (jnp.stack([column, row]) + u[2:])
 
     def _log_prob(self, x: Float[Array, "2"]) -> Float[Array, ""]:
