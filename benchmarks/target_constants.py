@@ -1,6 +1,7 @@
 """Print the entropy and the 99.9 % density level of every target, by accurate quadrature.
 
-These are the constants in `densitometer.targets`. Each is computed at two resolutions; the
+These are the constants in `densitometer.targets`, of the default parameters; for any other ones
+`densitometer.targets.certificate` draws samples. Each is computed at two resolutions; the
 difference is the error of the coarser one, hence a generous bound on that of the finer one, which
 is printed. One minute on one core, 1.5 GB of memory:
 

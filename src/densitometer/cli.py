@@ -230,8 +230,9 @@ def _fit(options: argparse.Namespace) -> int:
         files = run_cell(Desk(cell, tell=display.show), plan=plan)
     write_folder(folder, sealed(files))
     rules = plan.protocol
-    truth = floors.known_floors(targets.get(cell.target), rules.n_samples, rules.n_test)
-    print(Scorecard.from_json(files["scorecard.json"].decode(), truth))
+    target = targets.get(cell.target)
+    truth = floors.known_floors(target, rules.n_samples, rules.n_test)
+    print(Scorecard.from_json(files["scorecard.json"].decode(), truth, target.entropy))
     print(f"Written to {folder}")
     return 0
 

@@ -142,7 +142,7 @@ class Floors:
         floors = {name: Floor(*ends) for name, ends in fields.pop("metrics").items()}
         return cls(**fields, metrics=floors)
 
-    def floor(self, metric: str, estimate: Estimate, entropy: Estimate) -> Floor | None:
+    def floor(self, metric: str, estimate: Estimate, entropy: Estimate | None) -> Floor | None:
         """The floor of a number, None if it is none that a truth could have.
 
         Of what is computed from densities it is what the truth gets at the same points, with the
@@ -152,7 +152,9 @@ class Floors:
             return self.metrics[metric]
         if metric == "mass":
             return Floor(1 - laws.MASS_TOLERANCE, 1.0, 1 + laws.MASS_TOLERANCE, perfect=True)
-        perfect = entropy.value if metric in laws.LIKE_ENTROPY else laws.PERFECT.get(metric)
+        perfect = laws.PERFECT.get(metric)
+        if metric in laws.LIKE_ENTROPY and entropy is not None:
+            perfect = entropy.value
         return None if perfect is None else _about(perfect, estimate)
 
     def verdict(self, card: Mapping[str, Estimate]) -> "Verdict":

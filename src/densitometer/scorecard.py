@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 from jaxtyping import Float
 
-from densitometer import targets
 from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
@@ -53,6 +52,8 @@ class Scorecard:
     rows: tuple[Row, ...]
     floors: Floors | None = dataclasses.field(default=None, repr=False, compare=False)
     """What the truth scores, where it is known."""
+    entropy: Estimate | None = dataclasses.field(default=None, repr=False, compare=False)
+    """H(p) of the target, nats, where it is known: what likelihoods are held against."""
     samples: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
     log_density: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
 
@@ -76,22 +77,24 @@ class Scorecard:
         return json.dumps(rows, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, floors: Floors | None = None) -> "Scorecard":
+    def from_json(
+        cls, text: str, floors: Floors | None = None, entropy: Estimate | None = None
+    ) -> "Scorecard":
         """The scorecard that `to_json` wrote; null becomes NaN."""
         entries: list[dict[str, Any]] = json.loads(text)
         for entry in entries:
             entry |= {k: math.nan for k, v in entry.items() if v is None}
-        return cls(tuple(Row(**entry) for entry in entries), floors)
+        return cls(tuple(Row(**entry) for entry in entries), floors, entropy)
 
     def impossible(self) -> list[str]:
         """Sentences about values that no correct computation gives; empty if all is well."""
-        return [why for entropy, _, card in self._cards() for _, why in laws.broken(card, entropy)]
+        return [why for _, card in self._cards() for _, why in laws.broken(card, self.entropy)]
 
     def verdicts(self) -> dict[str, Verdict]:
         """For each model whether its samples can be told from the truth; empty without floors."""
         if self.floors is None:
             return {}
-        return {family: self.floors.verdict(card) for _, family, card in self._cards()}
+        return {family: self.floors.verdict(card) for family, card in self._cards()}
 
     def judged(self) -> list[dict[str, Any]]:
         """The rows as `to_json` has them, each with its floor and what that makes of it.
@@ -148,17 +151,15 @@ class Scorecard:
         lines += [f"IMPOSSIBLE: {sentence}" for sentence in self.impossible()]
         return "\n".join(lines).rstrip()
 
-    def _cards(self) -> Iterator[tuple[Estimate | None, str, dict[str, Estimate]]]:
-        """The truth's entropy, the name and the estimates of each model."""
-        for (target, family), rows in itertools.groupby(self.rows, lambda r: (r.target, r.family)):
-            card = {r.metric: Estimate(r.value, r.stderr, r.provenance) for r in rows}
-            yield _entropy(target), family, card
+    def _cards(self) -> Iterator[tuple[str, dict[str, Estimate]]]:
+        """The name and the estimates of each model."""
+        for family, rows in itertools.groupby(self.rows, lambda row: row.family):
+            yield family, {r.metric: Estimate(r.value, r.stderr, r.provenance) for r in rows}
 
     def _floor(self, row: Row) -> Floor | None:
-        entropy = _entropy(row.target)
-        if self.floors is None or entropy is None:
+        if self.floors is None:
             return None
-        return self.floors.floor(row.metric, Estimate(*row[-3:]), entropy)
+        return self.floors.floor(row.metric, Estimate(*row[-3:]), self.entropy)
 
     def _note(self, row: Row, within: bool | None) -> str:
         if within is None or self.floors is None:
@@ -208,6 +209,7 @@ def score(
     return Scorecard(
         _rows(found.estimates, target, family, seed),
         known_floors(target, n_samples, n_test),
+        target.entropy,
         found.samples,
         found.log_density,
     )
@@ -239,7 +241,7 @@ def score_samples(
         for name, points in ((family, samples), ("truth", truth))
     ]
     floors = floors or known_floors(target, len(samples), n_test)
-    return Scorecard(rows[0] + rows[1], floors, samples)
+    return Scorecard(rows[0] + rows[1], floors, target.entropy, samples)
 
 
 def check_samples(samples: Any, target: Target, name: str = "samples") -> np.ndarray:
@@ -285,7 +287,3 @@ def _rows(
 
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _entropy(target: str) -> Estimate | None:
-    return targets.get(target).entropy if target in targets.TARGETS else None

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import ClassVar
 
 import fabricated
 import jax.numpy as jnp
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from densitometer.estimates import Estimate
 from densitometer.report import digits, figures, gallery, style
 from densitometer.report.results import Results
 from densitometer.targets import TARGETS
 from densitometer.targets.base import Target
+from densitometer.targets.certificate import Certificate
 
 HOSTILE = "</script><script>document.title = 'taken'</script><!-- <b>&amp;"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -30,7 +29,7 @@ def plant_pictures(folder: Path) -> None:
     for samples in folder.glob("cells/*/*/*/samples.npy"):
         target, family, _ = samples.parts[-4:-1]
         if family in fabricated.FAMILIES:
-            lower, upper = np.array(TARGETS[target].box)
+            lower, upper = np.array(TARGETS[target]().box)
             end = np.load(samples)[:300]
             start = lower + 0.2 * (upper - lower) * np.random.default_rng(0).uniform(size=end.shape)
             t = np.linspace(0, 1, 41)[:, None, None]
@@ -223,9 +222,15 @@ class Brick(Target):
     """Uniform on a brick of some length."""
 
     name = "brick"
-    box: ClassVar = ((0.0,), (4.0,))
-    entropy = Estimate(float(np.log(4.0)), 0.0, "exact")
-    hdr_log_density = -10.0
+    dim = 1
+
+    @property
+    def box(self):
+        return (0.0,) * self.dim, (4.0, 2.0, 1.0)[: self.dim]
+
+    @property
+    def certificate(self):
+        return Certificate.uniform(float(np.prod(self.box[1])))
 
     def _sample(self, key):
         return jnp.zeros(1)
@@ -237,14 +242,14 @@ class Brick(Target):
 class Block(Brick):
     """Uniform on a brick of three dimensions."""
 
-    box: ClassVar = ((0.0, 0.0, 0.0), (4.0, 2.0, 1.0))
+    dim = 3
 
 
 @pytest.mark.parametrize(("law", "note"), [(Brick, "one coordinate"), (Block, "first two of 3")])
 def test_laws_of_other_dimensions(folder, tmp_path, monkeypatch, law, note):
     monkeypatch.setitem(TARGETS._members, "spiral", f"{__name__}:{law.__name__}")
     study = Path(shutil.copytree(folder, tmp_path / "study"))
-    d = len(law.box[0])
+    d = law.dim
     for cell in study.glob("cells/spiral/*/*"):
         for name in ("log_density.npy", "score.npy", "path.npy"):
             (cell / name).unlink(missing_ok=True)

@@ -103,28 +103,30 @@ def spiral(x: np.ndarray, turns=3.0, growth=0.05, noise=0.04) -> np.ndarray:
     return np.concatenate(chunks)
 
 
-def pinwheel(x: np.ndarray) -> np.ndarray:
+def pinwheel(x: np.ndarray, arms=3, twist=4.0, noise=0.2) -> np.ndarray:
     """The wrapped normal as a sum over nine windings, with no reduction of the angle."""
     radius = np.sqrt((x**2).sum(axis=1))
-    centre = 4.0 * (np.arange(3.0)[:, None] + radius)
+    centre = twist * (np.arange(float(arms))[:, None] + radius)
     angle = np.arctan2(x[:, 0], x[:, 1])
     winding = 2 * math.pi * np.arange(-4.0, 5.0)[:, None, None]
-    z = ((angle + winding - centre) / 0.2).reshape(-1, len(x)).T
-    density = log_sum_exp(-0.5 * z**2) - math.log(0.2 * math.sqrt(2 * math.pi)) - math.log(3)
+    z = ((angle + winding - centre) / noise).reshape(-1, len(x)).T
+    density = log_sum_exp(-0.5 * z**2) - math.log(noise * math.sqrt(2 * math.pi) * arms)
     return np.where(radius <= 1, density - np.log(radius), -np.inf)
 
 
-def checkerboard(x: np.ndarray) -> np.ndarray:
-    """The eight squares one by one, by their lower left corners."""
-    corners = [(-4, -4), (-4, 0), (-2, -2), (-2, 2), (0, -4), (0, 0), (2, -2), (2, 2)]
-    inside = [((x >= c) & (x < np.add(c, 2))).all(axis=1) for c in corners]
-    return np.where(np.any(inside, axis=0), -math.log(32), -np.inf)
+def checkerboard(x: np.ndarray, squares=4, side=2.0) -> np.ndarray:
+    """The dark squares one by one, by their lower left corners: the first is that of the board."""
+    edges = [-0.5 * squares * side + k * side for k in range(squares)]
+    corners = [(a, b) for i, a in enumerate(edges) for b in edges[i % 2 :: 2]]
+    inside = [((x >= c) & (x < np.add(c, side))).all(axis=1) for c in corners]
+    return np.where(np.any(inside, axis=0), -math.log(len(corners) * side**2), -np.inf)
 
 
-def gaussian_mixture(x: np.ndarray) -> np.ndarray:
-    means = 1.2 * np.exp(2j * math.pi * np.arange(7) / 7)
+def gaussian_mixture(x: np.ndarray, components=7, radius=1.2, noise=0.12) -> np.ndarray:
+    means = radius * np.exp(2j * math.pi * np.arange(components) / components)
     distance = np.abs(x[:, 0] + 1j * x[:, 1] - means[:, None]).T
-    return log_sum_exp(-0.5 * (distance / 0.12) ** 2) - math.log(7 * 2 * math.pi * 0.12**2)
+    constant = math.log(components * 2 * math.pi * noise**2)
+    return log_sum_exp(-0.5 * (distance / noise) ** 2) - constant
 
 
 LOG_DENSITIES = {

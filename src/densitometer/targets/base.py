@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import ClassVar, SupportsIndex
 
@@ -15,6 +16,7 @@ from densitometer.counts import check_count
 from densitometer.estimates import Estimate
 from densitometer.numerics import pinned
 from densitometer.points import check_point
+from densitometer.targets.certificate import Certificate, certificate_of
 
 __all__ = ["Target"]
 
@@ -30,14 +32,22 @@ term overflows: log p of a point of a diverged model would be +∞.
 CHUNK = 500
 """Points drawn by one call of a compiled program."""
 
+TAIL = 6.4
+"""Standard deviations beyond which a Gaussian has 1.6e-10 of its mass on an axis, both ends."""
+
+Box = tuple[tuple[float, ...], tuple[float, ...]]
+"""The lower and the upper corner."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target(abc.ABC):
     """A law p on R^d that is known exactly.
 
     A target is a frozen dataclass of the parameters of its law. The author of a new one writes
-    `_sample` and `_log_prob`, both for a single point, and states four facts: `name`, `box`,
-    `entropy` and `hdr_log_density`, the last three of the law with its default parameters. It
+    `_sample` and `_log_prob`, both for a single point, and states `name`, `dim`, `smooth` if it is
+    not, and `box`, which follows from the parameters. Entropy and density level are those of these
+    parameters too, and need not be stated: they are found by `certify` when they are first asked
+    for, which takes seconds, and cached. Who knows them exactly overrides `certificate`. A target
     knows nothing of models or training.
 
     Points are float32, and so are the numbers that leave, but `_log_prob` runs in float64,
@@ -52,19 +62,39 @@ class Target(abc.ABC):
     """What people read, as in "Gaussian mixture"; if empty, the name. A literal: it is read from
     source."""
 
-    box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]]
-    """(lower, upper) corners of a box with more than 1 − 1e-9 of the mass; pictures fill it."""
-
-    entropy: ClassVar[Estimate]
-    """H(p) = −E_p[log p] in nats, with its error."""
-
-    hdr_log_density: ClassVar[float]
-    """log of the density level whose upper set, {p ≥ level}, has 99.9 % of the mass; a sample
-    below it is off the support. For a uniform law the level is just below the density."""
+    dim: ClassVar[int]
+    """d, the dimension of the space."""
 
     smooth: ClassVar[bool] = True
     """Whether the density is differentiable and vanishes towards its border: what the Fisher
     divergence needs."""
+
+    @property
+    @abc.abstractmethod
+    def box(self) -> Box:
+        """(lower, upper) corners of a box with more than 1 − 1e-9 of the mass; pictures fill it."""
+
+    @property
+    def certificate(self) -> Certificate:
+        """Entropy and density level of the law with these parameters.
+
+        Raises:
+            UsageError: draws and density contradict each other, or the box.
+        """
+        return certificate_of(self)
+
+    @property
+    def entropy(self) -> Estimate:
+        """H(p) = −E_p[log p] in nats, with its error."""
+        return self.certificate.entropy
+
+    @property
+    def hdr_log_density(self) -> float:
+        """log of the density level whose upper set, {p ≥ level}, has 99.9 % of the mass.
+
+        A sample below it is off the support. For a uniform law it is just below the density.
+        """
+        return self.certificate.hdr_log_density.value
 
     @property
     def modes(self) -> tuple[Float[np.ndarray, "modes d"], Float[np.ndarray, " modes"]] | None:
@@ -78,11 +108,6 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         """The log-density at x, called with float64 `x` while 64-bit types are enabled."""
-
-    @property
-    def dim(self) -> int:
-        """d, the dimension of the space."""
-        return len(self.box[0])
 
     def sample(self, key: Key[Scalar, ""], n: SupportsIndex) -> Float[Array, "{n} d"]:
         """`n` independent draws, float32; the same ones whether or not 64-bit types are enabled.
@@ -120,6 +145,17 @@ class Target(abc.ABC):
         x = check_point(x, self.dim, f"target.{method}")
         with jax.enable_x64(True):
             return function(self, jnp.asarray(x).astype(jnp.float64)).astype(jnp.float32)
+
+
+def square(reach: float, noise: float) -> Box:
+    """A box in the plane, centred at 0, for points up to `reach` from it that Gaussian noise moves.
+
+    It leaves room for `TAIL` standard deviations, and is rounded up to two significant digits.
+    """
+    half = reach + TAIL * noise
+    digit = 10.0 ** (1 - math.floor(math.log10(half)))
+    half = math.ceil(half * digit) / digit
+    return (-half, -half), (half, half)
 
 
 # Compiled once a law, not once an instance: laws with equal parameters are equal and hash alike.

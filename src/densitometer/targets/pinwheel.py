@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.estimates import Estimate
-from densitometer.targets.base import Target
+from densitometer.targets.base import Box, Target
+from densitometer.targets.certificate import Certificate
+
+DEFAULT = Certificate(
+    Estimate(-0.09190466, 1e-8, "quadrature"), Estimate(-5.145, 5e-4, "quadrature")
+)
+"""Of the default parameters, by ``benchmarks/target_constants.py``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,15 +29,12 @@ class Pinwheel(Target):
         p(x) = 1/r · 1/arms Σ_j WN(t; twist · (j + r), noise²)        on r ≤ 1, and 0 beyond.
 
     WN is the wrapped normal density. 1/r is the Jacobian of polar coordinates: a pole at 0 that
-    integrates to 1, where `log_prob` is +∞. `entropy` and `hdr_log_density` are quadratures by
-    ``benchmarks/target_constants.py``.
+    integrates to 1, where `log_prob` is +∞.
     """
 
     name: ClassVar[str] = "pinwheel"
     label: ClassVar[str] = "Pinwheel"
-    box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-1.0, -1.0), (1.0, 1.0))
-    entropy: ClassVar[Estimate] = Estimate(-0.09190466, 1e-8, "quadrature")
-    hdr_log_density: ClassVar[float] = -5.145
+    dim: ClassVar[int] = 2
     smooth: ClassVar[bool] = False
 
     arms: int = 3
@@ -42,6 +45,16 @@ class Pinwheel(Target):
 
     noise: float = 0.2
     """Standard deviation of the angle within an arm, radians."""
+
+    @property
+    def box(self) -> Box:
+        """That of the unit disc, whatever the parameters."""
+        return (-1.0, -1.0), (1.0, 1.0)
+
+    @property
+    def certificate(self) -> Certificate:
+        """Shipped for the default parameters."""
+        return DEFAULT if self == Pinwheel() else super().certificate
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, "2"]:
         key_uniform, key_noise = jax.random.split(key)
@@ -67,8 +80,9 @@ class Pinwheel(Target):
         """The log of 1/arms Σ_j WN(turned; twist · j, noise²): the density of t − twist · r."""
         offset = turned - self.twist * np.arange(self.arms, dtype=np.float64)
         nearest = jnp.remainder(offset + math.pi, 2 * math.pi) - math.pi
-        # Winding once more either way is enough: the next terms are e^(−4π²/noise²) smaller.
-        windings = 2 * math.pi * np.arange(-1.0, 2.0)
+        # Each winding more either way covers 2π of the tails; what is left out is below e^(−40).
+        more = max(1, math.ceil(9 * self.noise / (2 * math.pi) - 0.5))
+        windings = 2 * math.pi * np.arange(-float(more), more + 1.0)
         logits = -0.5 * ((nearest[:, None] + windings[None, :]) / self.noise) ** 2
         constant = math.log(self.arms) + math.log(self.noise) + 0.5 * math.log(2 * math.pi)
         return jax.nn.logsumexp(logits) - constant

@@ -11,7 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.estimates import Estimate
-from densitometer.targets.base import Target
+from densitometer.targets.base import Box, Target, square
+from densitometer.targets.certificate import Certificate
+
+DEFAULT = Certificate(
+    Estimate(0.18020601, 1e-8, "quadrature"), Estimate(-5.304, 5e-4, "quadrature")
+)
+"""Of the default parameters, by ``benchmarks/target_constants.py``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,15 +28,12 @@ class Spiral(Target):
 
         x = c(θ) + noise · N(0, I),        p(x) = 1/Θ ∫₀^Θ N(x; c(θ), noise² I) dθ.
 
-    The integral over θ is Gauss–Legendre quadrature (`_rule`). `entropy` and `hdr_log_density` are
-    quadratures over the plane by ``benchmarks/target_constants.py``.
+    The integral over θ is Gauss–Legendre quadrature (`_rule`).
     """
 
     name: ClassVar[str] = "spiral"
     label: ClassVar[str] = "Spiral"
-    box: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = ((-1.2, -1.2), (1.2, 1.2))
-    entropy: ClassVar[Estimate] = Estimate(0.18020601, 1e-8, "quadrature")
-    hdr_log_density: ClassVar[float] = -5.304
+    dim: ClassVar[int] = 2
 
     turns: float = 3.0
     """Turns from the centre to the outer end."""
@@ -40,6 +43,16 @@ class Spiral(Target):
 
     noise: float = 0.04
     """Standard deviation of the noise on each axis."""
+
+    @property
+    def box(self) -> Box:
+        """Centred at 0; it follows from the outer end of the curve and the noise."""
+        return square(self.growth * 2 * math.pi * self.turns, self.noise)
+
+    @property
+    def certificate(self) -> Certificate:
+        """Shipped for the default parameters."""
+        return DEFAULT if self == Spiral() else super().certificate
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, "2"]:
         key_uniform, key_noise = jax.random.split(key)
