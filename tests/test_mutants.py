@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import mutants
 import pytest
+
+import mutants
 
 
 def test_every_mutant_can_be_made_and_has_its_tests():
