@@ -112,6 +112,9 @@ def test_of_densities_the_floor_is_the_truths_own_value():
     assert mass is not None
     assert nll.median == 1.5
     assert mass.holds(1.01) is False
+    for metric in ("total_variation", "duplicates"):  # no number of these is below 0
+        share = found.floor(metric, Estimate(0.01, 0.01, "exact"), ENTROPY)
+        assert share == (0.0, 0.0, 0.0196, True)
     assert found.floor("nfe", Estimate(99, 1, "exact"), ENTROPY) is None
 
 

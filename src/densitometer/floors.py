@@ -155,7 +155,7 @@ class Floors:
         perfect = laws.PERFECT.get(metric)
         if metric in laws.LIKE_ENTROPY and entropy is not None:
             perfect = entropy.value
-        return None if perfect is None else _about(perfect, estimate)
+        return None if perfect is None else _about(metric, perfect, estimate)
 
     def verdict(self, card: Mapping[str, Estimate]) -> "Verdict":
         """What all metrics on samples say together, and which fault fits best.
@@ -168,7 +168,7 @@ class Floors:
         """
         floors = {m: floor for m, floor in self.metrics.items() if m in card}
         if "duplicates" in card:
-            floors["duplicates"] = _about(laws.PERFECT["duplicates"], card["duplicates"])
+            floors["duplicates"] = _about("duplicates", 0.0, card["duplicates"])
         excesses = {m: floor.excess(card[m].value) for m, floor in floors.items()}
         worst = max(excesses, key=lambda m: excesses[m])
         excess = excesses[worst] / self.joint
@@ -212,10 +212,11 @@ class Verdict(NamedTuple):
     sentence: str
 
 
-def _about(perfect: float, estimate: Estimate) -> Floor:
+def _about(metric: str, perfect: float, estimate: Estimate) -> Floor:
     """What the truth scores always, with a number's own error about it."""
     half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
-    return Floor(perfect - half, perfect, perfect + half, perfect=True)
+    low = 0.0 if metric in laws.NEVER_NEGATIVE else perfect - half
+    return Floor(low, perfect, perfect + half, perfect=True)
 
 
 def _gross(beyond: Mapping[str, Estimate]) -> tuple[str, str] | None:

@@ -35,6 +35,9 @@ PERFECT = {
 }
 """What the truth scores always, at any points and with any samples."""
 
+NEVER_NEGATIVE = ("total_variation", "hellinger", "fisher_divergence", "duplicates")
+"""Not even by chance: 0 for the truth, and means of what is 0 or more at every point."""
+
 RANGES = {
     "jensen_shannon": (0.0, math.log(2)),
     "total_variation": (0.0, 1.0),
