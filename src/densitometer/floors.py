@@ -174,17 +174,13 @@ class Floors:
         excess = excesses[worst] / self.joint
         if excess <= 1:
             return Verdict(None, excess, f"indistinguishable from the truth at n = {self.n}")
-        if (
-            gross := _gross({m: card[m] for m in excesses if excesses[m] > self.joint})
-        ) is not None:
+        beyond = {m: card[m] for m in excesses if excesses[m] > self.joint}
+        if gross := _gross(beyond):
             return Verdict(gross[0], excess, gross[1])
         certain = {
-            fault: excesses[fault]
-            * _ratio(abs(card[fault].value - floor.median), card[fault].stderr)
-            for fault, floor in floors.items()
-            if excesses[fault] > self.joint
-            and fault in faults.FAULTS
-            and faults.describe(fault, card[fault].value)
+            fault: excesses[fault] * _ratio(abs(found.value - floors[fault].median), found.stderr)
+            for fault, found in beyond.items()
+            if fault in faults.FAULTS and faults.describe(fault, found.value)
         }
         if not certain:
             return Verdict(worst, excess, self.describe(worst, card[worst].value))
