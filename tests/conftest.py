@@ -6,7 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-# One core per test process: the suite itself runs in parallel.
+# One core per test process: the suite itself runs in parallel, and the order of a product's sums
+# depends on how many threads share it.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 )
@@ -15,7 +19,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jaxtyping
 import pytest
+from threadpoolctl import threadpool_limits
 from xdist.scheduler import LoadScopeScheduling
+
+threadpool_limits(1)  # a plugin may have imported NumPy before
 
 # Arguments and results are checked in every module that tells the shapes of arrays. It costs up to
 # a fifth of a test's time; where there are no arrays, pyright has seen the same.

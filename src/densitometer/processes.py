@@ -12,6 +12,8 @@ import warnings
 from multiprocessing import connection
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from densitometer.errors import UsageError
 from densitometer.files import cache_folder
 
@@ -82,6 +84,7 @@ def settle(device: str | None = None) -> None:
     os.environ["XLA_FLAGS"] = " ".join(flags)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    threadpool_limits(1)  # of what NumPy has loaded already, which does not look again
     os.environ["MPLBACKEND"] = "agg"
     for name, value in {
         "JAX_PLATFORMS": "cpu",
