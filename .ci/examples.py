@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from densitometer.processes import settle
+from densitometer.system.processes import settle
 
 NUMBER = r"[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 RELATIVE, ABSOLUTE = 0.05, 0.005

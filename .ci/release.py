@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
-PROMISED = ("py.typed", "floors.json", "report/gallery.js", "report/report.typ")
+PROMISED = ("py.typed", "scoring/floors.json", "report/gallery/gallery.js", "report/report.typ")
 STUDY = ("study", "--budget", "smoke", "--families", "vae", "gan", "--targets", "spiral")
 WRITTEN = ("results.csv", "report.pdf", "gallery.html", "notebook.ipynb", "figures/samples.pdf")
 

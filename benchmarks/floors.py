@@ -1,4 +1,4 @@
-"""Measure the floors that come with the package and write `src/densitometer/floors.json`.
+"""Measure the floors that come with the package and write `src/densitometer/scoring/floors.json`.
 
 For every target, at the sizes that studies use: the values that true samples score, metric by
 metric. They are kept, so that more of them can be added and other ends be tried. Two hours on two
@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from densitometer.processes import cores, settle
+from densitometer.system.processes import cores, settle
 
 SIZES = ((2000, 10_000, 2000), (500, 1000, 400))
 """Samples and test points, as in `study.plan.PROTOCOLS`, and true samples behind a floor: what lies
@@ -21,11 +21,12 @@ within it is then 95 ± 0.5 % of them all, and for the smoke budget 95 ± 1.1 %.
 def main() -> None:
     """Measure what has not been kept, then write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("src/densitometer/floors.json"))
+    parser.add_argument("--out", type=Path, default=Path("src/densitometer/scoring/floors.json"))
     parser.add_argument("--keep", type=Path, default=Path("out/benchmark/floors"))
     options = parser.parse_args()
     settle()
-    from densitometer import floors, targets
+    from densitometer import targets
+    from densitometer.scoring import floors
 
     options.keep.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict]] = {}

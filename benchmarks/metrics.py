@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densitometer.processes import cores, settle
+from densitometer.system.processes import cores, settle
 from pages import fill
 
 FIRST_SEED = 1_500_000_000
@@ -61,7 +61,8 @@ LINES = {
 
 def scores(job: tuple[str, str, int, int]) -> dict[str, float]:
     """The value of each metric for one sample: (target, fault, n, seed)."""
-    from densitometer import judging, targets
+    from densitometer import targets
+    from densitometer.scoring import judging
     from planted import planted
 
     name, fault, n, seed = job
@@ -89,8 +90,9 @@ def true_samples(pool: ProcessPoolExecutor) -> list[tuple[str, Cards]]:
 
 def calibration(found: list[tuple[str, Cards]]) -> list[str]:
     """Shares of true samples within the floor, a line a metric, and those found true by all."""
-    from densitometer import floors, targets
+    from densitometer import targets
     from densitometer.estimates import Estimate
+    from densitometer.scoring import floors
 
     shares: dict[str, dict[str, str]] = defaultdict(dict)
     passed: dict[str, str] = {}

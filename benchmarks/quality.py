@@ -18,11 +18,11 @@ from pathlib import Path
 from rich.console import Console
 
 from densitometer.families import FAMILIES
-from densitometer.processes import cores, settle
-from densitometer.report.results import Results
+from densitometer.findings.results import Results
 from densitometer.study.plan import PROTOCOLS, REFERENCES, Plan
 from densitometer.study.runner import run
 from densitometer.study.store import opened
+from densitometer.system.processes import cores, settle
 from densitometer.targets import TARGETS
 
 SEEDS = range(5)

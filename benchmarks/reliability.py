@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from densitometer.processes import cores, settle
+from densitometer.system.processes import cores, settle
 from mangle import hostile_models, mangled
 from pages import fill
 
@@ -205,9 +205,9 @@ def files() -> list[str]:
 
     import densitometer as dm
     from densitometer import checkpoint
-    from densitometer.files import read_points
     from densitometer.points import check_points
     from densitometer.study.plan import Plan
+    from densitometer.system.files import read_points
 
     def points(path: Path) -> Any:
         return check_points(read_points(path), "x")

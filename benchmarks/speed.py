@@ -13,8 +13,8 @@ import json
 import platform
 from pathlib import Path
 
-from densitometer.processes import cores, settle
 from densitometer.study.plan import DEVICES
+from densitometer.system.processes import cores, settle
 from pages import fill
 from speed_parts import growth, job, quality, seeds, steps
 

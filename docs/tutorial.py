@@ -143,7 +143,7 @@ print(card)
 # divergence is the mean of log p − log q over fresh true points, so it can be had by hand:
 
 # %%
-from densitometer.baselines import KDE
+from densitometer.scoring.baselines import KDE
 
 fresh = target.sample(jax.random.key(2), 10_000)
 log_p = batched(target.log_prob, fresh)

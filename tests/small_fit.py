@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 import densitometer as dm
-from densitometer.baselines import KDE
 from densitometer.randomness import key_for
-from densitometer.scorecard import score_samples
+from densitometer.scoring.baselines import KDE
+from densitometer.scoring.scorecard import score_samples
 
 POINTS: Any = np.array([[0.5, 1.0], [-2.0, 0.3]])  # float64
 

@@ -7,9 +7,9 @@ from sklearn.mixture import GaussianMixture as Oracle
 
 import densitometer as dm
 import toy
-from densitometer import baselines
 from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import batched
+from densitometer.scoring import baselines
 
 
 @pytest.fixture(scope="module")

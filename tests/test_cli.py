@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer import cli, families, floors, processes, report, targets
+from densitometer import cli, families, report, targets
 from densitometer.checkpoint import load_model, save_model
 from densitometer.models import HasDensity
+from densitometer.scoring import floors
 from densitometer.study import runner, store
+from densitometer.system import processes
 
 STUDY = Path(__file__).parent / "study"
 sys.path.insert(0, str(STUDY))

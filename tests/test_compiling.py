@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from densitometer import compiling
+from densitometer.system import compiling
 
 
 def test_overlapping_pieces_count_once(monkeypatch):

@@ -13,7 +13,7 @@ import toy
 from densitometer.counts import MAX_SEED, check_count, check_seed
 from densitometer.models import HasBound, HasPath
 from densitometer.randomness import key_for
-from densitometer.scorecard import score_samples
+from densitometer.scoring.scorecard import score_samples
 from densitometer.study.plan import Plan
 from densitometer.training import fit_seeds
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import softmax
 
 import densitometer as dm
-from densitometer.denoising import lattice, posterior_mean
+from densitometer.blocks.denoising import lattice, posterior_mean
 
 RNG = np.random.default_rng(0)
 

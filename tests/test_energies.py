@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from densitometer import energies
-from densitometer.energies import Energy, EnergyModel, NetworkEnergy, energy_model, log_normaliser
+from densitometer.blocks import energies
+from densitometer.blocks.energies import (
+    Energy,
+    EnergyModel,
+    NetworkEnergy,
+    energy_model,
+    log_normaliser,
+)
 from densitometer.models import HasDensity, Standardiser
 
 CENTRES = np.array([[-2.0, 0.0], [1.5, 1.0]])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from densitometer import files
-from densitometer.files import (
+from densitometer.system import files
+from densitometer.system.files import (
     cache_folder,
     keep_in_cache,
     read_from_cache,
@@ -79,7 +79,7 @@ def test_a_file_in_the_place_of_a_folder_is_a_sentence_and_stays(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from densitometer.files import write_file, write_folder
+from densitometer.system.files import write_file, write_folder
 os.replace = lambda *_: os._exit(9)
 path = Path(sys.argv[1])
 write_file(path, b"1") if path.suffix else write_folder(path, {"a": b"1"})

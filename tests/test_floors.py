@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import densitometer as dm
-from densitometer import floors, judging
 from densitometer.estimates import Estimate
-from densitometer.floors import Floor, Floors
-from densitometer.scorecard import score_samples
+from densitometer.scoring import floors, judging
+from densitometer.scoring.floors import Floor, Floors
+from densitometer.scoring.scorecard import score_samples
 from densitometer.targets import TARGETS
 from planted import faults_of, planted
 
@@ -321,7 +321,8 @@ def test_the_floor_of_a_continuous_value_is_its_quantiles():
 
 def test_no_process_that_measures_outlives_its_parent(tmp_path):
     program = """if True:
-        from densitometer import floors, targets
+        from densitometer.scoring import floors
+        from densitometer import targets
         if __name__ == "__main__":
             target = targets.get("gaussian_mixture")
             told = lambda done, all: print(done, flush=True)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import densitometer as dm
 from densitometer import checkpoint
-from densitometer.files import read_points, read_sealed, sealed
 from densitometer.points import check_points
 from densitometer.study.plan import Plan
+from densitometer.system.files import read_points, read_sealed, sealed
 from mangle import hostile_models, mangled
 
 EXAMPLES = settings(

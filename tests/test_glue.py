@@ -11,14 +11,15 @@ import pytest
 
 import densitometer as dm
 import toy
-from densitometer import baselines
+from densitometer.blocks.nets import Dropout
+from densitometer.blocks.optim import descend
 from densitometer.estimates import Estimate
 from densitometer.families import ddpm, dsm
 from densitometer.families.gan import GAN
-from densitometer.metrics import laws, modes, two_sample
+from densitometer.gaussian import log_normal
+from densitometer.metrics import modes, two_sample
 from densitometer.models import HasBound, Standardiser
-from densitometer.nets import Dropout, log_normal
-from densitometer.optim import descend
+from densitometer.scoring import baselines, consistency
 
 # --- coordinates
 
@@ -192,7 +193,7 @@ def test_the_error_of_coverage_is_of_the_size_of_its_scatter(covered):
 
 
 def test_a_density_may_be_a_thousandth_off_and_no_more():
-    flagged = lambda mass: list(laws.broken({"mass": Estimate(mass, 1e-5, "ode")}, None))
+    flagged = lambda mass: list(consistency.broken({"mass": Estimate(mass, 1e-5, "ode")}, None))
     assert not flagged(1.0009)
     assert not flagged(0.9991)
     assert flagged(1.002)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer import nets
+from densitometer.blocks import nets
 
 TURNS = np.linspace(-20.0, 20.0, 4001)
 """Whole turns, halves where the polynomials meet, and all between."""

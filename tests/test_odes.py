@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from densitometer import odes
+from densitometer.blocks import odes
 
 A = np.array([[0.4, -1.1], [0.7, 0.3]])
 B = np.array([0.5, -0.2])

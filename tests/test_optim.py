@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer.optim import adam, average, descend
+from densitometer.blocks.optim import adam, average, descend
 
 STEPS, RATE = 100, 0.1
 

@@ -10,10 +10,10 @@ import pytest
 
 import densitometer as dm
 import toy
-from densitometer.baselines import KDE, GaussianMixture
 from densitometer.models import HasDensity, Standardiser
 from densitometer.points import check_point, check_points, check_spread
-from densitometer.scorecard import check_samples
+from densitometer.scoring.baselines import KDE, GaussianMixture
+from densitometer.scoring.scorecard import check_samples
 
 TARGET = dm.targets.get("gaussian_mixture")
 FAMILY = toy.MeanFamily(steps=20)

@@ -10,12 +10,12 @@ import warnings
 import pytest
 
 from densitometer.errors import UsageError
-from densitometer.processes import FLAGS, check_device, cores, settle
+from densitometer.system.processes import FLAGS, check_device, cores, settle
 
 FIT = """
 import os, sys
 os.sched_setaffinity(0, eval(sys.argv[1]))
-from densitometer.processes import settle
+from densitometer.system.processes import settle
 settle()
 import jax
 import densitometer as dm
@@ -42,7 +42,7 @@ def test_the_numbers_do_not_depend_on_how_many_cores_a_process_may_use():
 
 FAULTS = """
 import resource, numpy
-from densitometer.processes import settle
+from densitometer.system.processes import settle
 settle()
 pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 again = lambda: numpy.ones(1 << 17)  # 1 MiB
@@ -65,7 +65,7 @@ def test_freed_memory_is_kept_for_what_comes_next_whatever_dask_says():
 
 HEARD = """
 import json, os, sys
-from densitometer.processes import settle
+from densitometer.system.processes import settle
 settle(*sys.argv[1:])
 import jax, numpy
 settings = {name: str(value) for name, value in jax.config.values.items()}
@@ -131,7 +131,7 @@ def test_a_plan_says_what_is_computed_on_and_else_the_environment_may(monkeypatc
 def test_nobody_without_a_home_compiles_without_a_memory(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(warnings, "filterwarnings", lambda *_, **__: None)
-    monkeypatch.setattr("densitometer.processes.cache_folder", lambda: None)
+    monkeypatch.setattr("densitometer.system.processes.cache_folder", lambda: None)
     settle()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
@@ -178,7 +178,7 @@ def test_jax_has_to_start_on_the_device_that_is_asked_for(
     monkeypatch, told, device, answers, sentence
 ):
     monkeypatch.setattr(os, "environ", {"JAX_PLATFORMS": "cpu", **told})
-    monkeypatch.setattr("densitometer.processes._asked", answers.__getitem__)
+    monkeypatch.setattr("densitometer.system.processes._asked", answers.__getitem__)
     if sentence is None:
         check_device(device)
     else:
@@ -205,7 +205,7 @@ def test_a_platform_that_is_not_there_ends_a_command_with_a_sentence(tmp_path):
 
 WARNED = """
 import sys, warnings
-from densitometer.processes import settle
+from densitometer.system.processes import settle
 settle()
 for message in sys.argv[1:]:
     warnings.warn(message)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import densitometer as dm
-from densitometer.files import read_points, write_points
+from densitometer.system.files import read_points, write_points
 
 
 def table(folder, text):

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = {"__init__.py", "py.typed", "floors.json", "report/gallery.js", "report/report.typ"}
+PACKAGE = {
+    "__init__.py",
+    "py.typed",
+    "scoring/floors.json",
+    "report/gallery/gallery.js",
+    "report/report.typ",
+}
 INFO = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 TRACKED = {"LICENSE", "tests/test_it.py"} | {f"src/densitometer/{name}" for name in PACKAGE}
 
@@ -53,11 +59,11 @@ def test_what_holds_the_tracked_files_and_nothing_else_may_be_released(release, 
         # What is promised must be there, known to git or not.
         (
             {
-                "sdist": {"src/densitometer/floors.json"},
-                "wheel": {"densitometer/floors.json"},
-                "tracked": TRACKED - {"src/densitometer/floors.json"},
+                "sdist": {"src/densitometer/scoring/floors.json"},
+                "wheel": {"densitometer/scoring/floors.json"},
+                "tracked": TRACKED - {"src/densitometer/scoring/floors.json"},
             },
-            r"whl lacks densitometer/floors.json\.",
+            r"whl lacks densitometer/scoring/floors.json\.",
         ),
     ],
 )

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import densitometer as dm
-from densitometer.baselines import KDE, Truth
 from densitometer.models import HasDensity, Standardiser
-from densitometer.scorecard import Row, Scorecard, score_samples
+from densitometer.scoring.baselines import KDE, Truth
+from densitometer.scoring.scorecard import Row, Scorecard, score_samples
 
 TARGET = "gaussian_mixture"
 

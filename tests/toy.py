@@ -10,8 +10,8 @@ import numpy as np
 
 from densitometer.domains import Count, CountOrZero, Steps
 from densitometer.families.base import Family
+from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, Standardiser
-from densitometer.nets import log_normal
 
 MEAN = np.array([3.0, -1.0])
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 0.5]])

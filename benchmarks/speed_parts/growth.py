@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from densitometer.processes import cores, settle
+from densitometer.system.processes import cores, settle
 from speed_parts import Found
 
 SEEDS = (4, 8, 16)
@@ -127,8 +127,9 @@ def fitted(n: int, dim: int, width: int) -> dict[str, float]:
 
 def scored(n: int) -> float:
     """Seconds of all metrics on n samples."""
-    from densitometer import judging, targets
+    from densitometer import targets
     from densitometer.randomness import key_for
+    from densitometer.scoring import judging
 
     target = targets.get("gaussian_mixture")
     samples = np.asarray(target.sample(key_for(0, "samples"), n))

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from densitometer.processes import cores
+from densitometer.system.processes import cores
 from speed_parts import Found
 
 

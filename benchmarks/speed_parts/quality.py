@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from densitometer.processes import cores
+from densitometer.system.processes import cores
 from speed_parts import Found
 
 SHARES = tuple(1.4**-k for k in range(12, -1, -1))
@@ -112,8 +112,8 @@ def time_until(
     import jax.numpy as jnp
 
     import densitometer as dm
-    from densitometer.compiling import seconds_compiling
     from densitometer.models import HasDensity, batched
+    from densitometer.system.compiling import seconds_compiling
 
     usual = dm.families.get(name).steps
     compiling = 0.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densitometer.processes import cores
+from densitometer.system.processes import cores
 from speed_parts import Found
 
 STEPS = 1000
@@ -63,7 +63,7 @@ def agreement() -> list[str]:
     from rich.console import Console
 
     from densitometer.families import FAMILIES
-    from densitometer.report.results import Results
+    from densitometer.findings.results import Results
     from densitometer.study.plan import PROTOCOLS, Plan
     from densitometer.study.runner import run
     from densitometer.study.store import opened

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from densitometer.processes import cores
+from densitometer.system.processes import cores
 from speed_parts import Found
 
 ROUNDS = 7

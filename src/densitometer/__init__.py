@@ -15,7 +15,7 @@ from densitometer.errors import UsageError
 if TYPE_CHECKING:
     from densitometer.checkpoint import load_model as load
     from densitometer.checkpoint import save_model as save
-    from densitometer.scorecard import Scorecard, score
+    from densitometer.scoring.scorecard import Scorecard, score
     from densitometer.training import Fit, fit
 
 __version__ = "0.1.0"
@@ -36,11 +36,11 @@ __all__ = [
 
 _LAZY = {
     "Fit": "densitometer.training:Fit",
-    "Scorecard": "densitometer.scorecard:Scorecard",
+    "Scorecard": "densitometer.scoring.scorecard:Scorecard",
     "fit": "densitometer.training:fit",
     "load": "densitometer.checkpoint:load_model",
     "save": "densitometer.checkpoint:save_model",
-    "score": "densitometer.scorecard:score",
+    "score": "densitometer.scoring.scorecard:score",
 }
 
 

@@ -24,9 +24,9 @@ import densitometer
 from densitometer import families
 from densitometer.errors import UsageError
 from densitometer.families.base import Family
-from densitometer.files import write_file
 from densitometer.models import Model, Standardiser
 from densitometer.numerics import pinned
+from densitometer.system.files import write_file
 
 T = TypeVar("T")
 

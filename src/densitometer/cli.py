@@ -129,9 +129,9 @@ def _tell(sentence: str) -> None:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from densitometer.processes import check_device, cores, settle
     from densitometer.study.runner import run
     from densitometer.study.store import opened
+    from densitometer.system.processes import check_device, cores, settle
 
     settle()
     console = _console()
@@ -207,10 +207,10 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    from densitometer.files import check_folder, sealed, write_folder
-    from densitometer.processes import check_device, settle
     from densitometer.study.display import Display
     from densitometer.study.events import Desk
+    from densitometer.system.files import check_folder, sealed, write_folder
+    from densitometer.system.processes import check_device, settle
 
     cell = Cell(TARGETS.check(options.target), options.family, options.seed)
     given = {name.removeprefix("family."): v for name, v in vars(options).items() if "." in name}
@@ -222,8 +222,9 @@ def _fit(options: argparse.Namespace) -> int:
     check_device("cpu")
     plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     check_folder(folder.parent)
-    from densitometer import floors, targets
-    from densitometer.scorecard import Scorecard
+    from densitometer import targets
+    from densitometer.scoring import floors
+    from densitometer.scoring.scorecard import Scorecard
     from densitometer.study.cells import run_cell
 
     with Display([cell], plan, _console(), workers=1) as display:
@@ -238,8 +239,8 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from densitometer.files import check_writable, write_points
-    from densitometer.processes import check_device, settle
+    from densitometer.system.files import check_writable, write_points
+    from densitometer.system.processes import check_device, settle
 
     check_writable(options.out)
     settle()
@@ -253,8 +254,8 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _log_prob(options: argparse.Namespace) -> int:
-    from densitometer.files import check_writable, read_points, write_points
-    from densitometer.processes import check_device, settle
+    from densitometer.system.files import check_writable, read_points, write_points
+    from densitometer.system.processes import check_device, settle
 
     check_writable(options.out)
     settle()
@@ -276,16 +277,16 @@ def _log_prob(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from densitometer.files import read_points
-    from densitometer.processes import check_device, settle
+    from densitometer.system.files import read_points
+    from densitometer.system.processes import check_device, settle
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
     settle()
     check_device()
     from densitometer import targets
-    from densitometer.judging import N_TEST
-    from densitometer.scorecard import check_samples, score_samples
+    from densitometer.scoring.judging import N_TEST
+    from densitometer.scoring.scorecard import check_samples, score_samples
 
     target = targets.get(options.target)
     samples = check_samples(samples, target, str(options.samples))
@@ -297,8 +298,8 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from densitometer.processes import check_device, settle
     from densitometer.study.store import read_plan
+    from densitometer.system.processes import check_device, settle
 
     read_plan(options.folder)
     settle()
@@ -340,8 +341,9 @@ def _build_report(folder: Path, console: Any) -> list[str]:
 def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     from rich.table import Table
 
-    from densitometer.report import digits, findings, tables
-    from densitometer.report.results import Results
+    from densitometer.findings import digits, ranking
+    from densitometer.findings.results import Results
+    from densitometer.report import tables
     from densitometer.study.display import HEADLINE
     from densitometer.study.plan import REFERENCES
 
@@ -358,7 +360,7 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
                 table.add_row(row.name, *map(str, row.entries))
             console.print(f"\n{metric}: {METRICS.summary(metric)}", soft_wrap=True)
             console.print(table)
-    rankings = {target: findings.ranking(results, target, "kl") for target in plan.targets}
+    rankings = {target: ranking.ranking(results, target, "kl") for target in plan.targets}
     if any(rankings.values()):
         console.print(
             "\nranking by kl: who stands between two bars cannot be told apart from the first of "
@@ -370,7 +372,7 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
         told = [", ".join(tell(*entry) for entry in group) for group in groups]
         if told:
             console.print(f" {target}: {' | '.join(told)}", soft_wrap=True)
-    for sentence in findings.impossible(results).values():
+    for sentence in ranking.impossible(results).values():
         console.print(sentence, style="bold red", soft_wrap=True)
     console.print()
 
@@ -380,8 +382,9 @@ def _measure_floors(name: str, n: int, n_test: int, hint: str = "") -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from densitometer import floors, targets
-    from densitometer.processes import cores
+    from densitometer import targets
+    from densitometer.scoring import floors
+    from densitometer.system.processes import cores
 
     target, workers = targets.get(name), len(cores())
     if floors.known_floors(target, n, n_test) is not None:

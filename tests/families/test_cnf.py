@@ -10,7 +10,7 @@ import pytest
 
 import densitometer as dm
 import toy
-from densitometer import odes
+from densitometer.blocks import odes
 from densitometer.families import cnf
 from densitometer.families.cnf import CNF, FlowModel, Velocity, negative_log_likelihood
 from densitometer.models import Standardiser

@@ -10,7 +10,7 @@ from scipy import optimize
 
 import toy
 from densitometer import checkpoint, training
-from densitometer.energies import SPREAD, Energy, log_normaliser
+from densitometer.blocks.energies import SPREAD, Energy, log_normaliser
 from densitometer.families.ebm import (
     EBM,
     Chains,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from densitometer.energies import NetworkEnergy
+from densitometer.blocks.energies import NetworkEnergy
 from densitometer.families import sm
 from densitometer.families.sm import SM, NetworkScore, ScoreField, ScoreModel
 from densitometer.models import HasDensity, HasEnergy, HasScore, Standardiser

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import toy
+from densitometer.blocks.nets import MLP
 from densitometer.families import vae
 from densitometer.families.vae import VAE, Autoencoder, Decoder, Encoder, Mixture, VAEModel
+from densitometer.gaussian import log_normal
 from densitometer.models import Standardiser
-from densitometer.nets import MLP, log_normal
 
 A = jnp.array([[1.0, 0.3], [-0.5, 0.8]])
 SHIFT = jnp.array([0.5, -1.0])

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import densitometer as dm
-from densitometer import judging
-from densitometer.metrics import METRICS, kde, laws, two_sample
+from densitometer.metrics import METRICS, kde, two_sample
 from densitometer.metrics.order import in_random_order
 from densitometer.metrics.support import duplicates
 from densitometer.models import Model, Standardiser
-from densitometer.scorecard import score_samples
+from densitometer.scoring import consistency, judging
+from densitometer.scoring.scorecard import score_samples
 
 N = 150
 TARGETS = ("gaussian_mixture", "checkerboard")
@@ -56,7 +56,7 @@ def test_every_metric_is_within_its_range_for_any_finite_samples(
     x = (x + np.array([along, -along])) * 10.0**power
     card = judged(name, x)
     for metric, (value, stderr, _) in card.items():
-        low, high = laws.RANGES.get(metric, (-np.inf, np.inf))
+        low, high = consistency.RANGES.get(metric, (-np.inf, np.inf))
         assert low <= value <= high + 1e-9, metric
         if not metric.startswith("kde") or np.isfinite(value):  # no spread, no estimate
             assert stderr >= 0, metric
@@ -64,7 +64,7 @@ def test_every_metric_is_within_its_range_for_any_finite_samples(
 
 
 def test_ranges_are_those_of_metrics_that_there_are():
-    assert set(laws.RANGES) <= set(METRICS)
+    assert set(consistency.RANGES) <= set(METRICS)
 
 
 @pytest.mark.parametrize("name", ["gaussian_mixture", "pinwheel"])

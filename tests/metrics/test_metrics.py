@@ -11,8 +11,9 @@ from sklearn.neighbors import KernelDensity
 
 import toy
 from densitometer.estimates import Estimate
-from densitometer.metrics import density, kde, laws, modes, overlap, support
+from densitometer.metrics import density, kde, modes, overlap, support
 from densitometer.metrics.grids import Grid, GridLaw
+from densitometer.scoring import consistency
 
 BOX = ((-8.0, -8.0), (8.0, 8.0))
 
@@ -174,17 +175,17 @@ ENTROPY = Estimate(0.5, 0.01, "exact")
 )
 def test_numbers_that_cannot_be_are_found(metric, fine, wrong, words):
     card = {"nll": Estimate(0.6, 0.01, "exact")}
-    assert not list(laws.broken(card | {metric: Estimate(fine, 0.01, "exact")}, ENTROPY))
-    ((named, why),) = laws.broken(card | {metric: Estimate(wrong, 0.01, "exact")}, ENTROPY)
+    assert not list(consistency.broken(card | {metric: Estimate(fine, 0.01, "exact")}, ENTROPY))
+    ((named, why),) = consistency.broken(card | {metric: Estimate(wrong, 0.01, "exact")}, ENTROPY)
     assert named == metric
     assert words in why
 
 
 def test_a_bound_without_an_exact_value_is_held_against_the_entropy():
-    ((metric, why),) = laws.broken({"nll_elbo": Estimate(0.4, 0.01, "bound")}, ENTROPY)
+    ((metric, why),) = consistency.broken({"nll_elbo": Estimate(0.4, 0.01, "bound")}, ENTROPY)
     assert metric == "nll_elbo"
     assert "below the truth's entropy" in why
-    assert not list(laws.broken({"nll_elbo": Estimate(0.4, 0.01, "bound")}, None))
+    assert not list(consistency.broken({"nll_elbo": Estimate(0.4, 0.01, "bound")}, None))
 
 
 def test_nll_is_kl_plus_entropy():

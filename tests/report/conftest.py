@@ -4,7 +4,7 @@ from pathlib import Path
 import fabricated
 import pytest
 
-from densitometer.report.results import Results
+from densitometer.findings.results import Results
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from densitometer.findings.results import Results
 from densitometer.report import animation, style
 from densitometer.report.animation import MOMENTS, PANEL, POINTS
-from densitometer.report.results import Results
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from densitometer.report.digits import interval, listed, plus_minus, split
+from densitometer.findings.digits import interval, listed, plus_minus, split
 
 
 @pytest.mark.parametrize(

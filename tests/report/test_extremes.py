@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import densitometer as dm
+from densitometer.findings import ranking
+from densitometer.findings.results import Results
 from densitometer.models import HasDensity, Model, Standardiser
-from densitometer.report import animation, figures, findings, gallery, writeup
-from densitometer.report.results import Results
+from densitometer.report import animation, figures, writeup
+from densitometer.report.gallery import page as gallery
 
 
 class Draws(Model):
@@ -94,6 +96,6 @@ def test_a_report_is_written_though_every_cell_of_two_families_broke_down(scored
     assert writeup.pdf(results, drawn).startswith(b"%PDF")
     assert b"</html>" in gallery.page(results)
     assert b"</svg>" in animation.svg(results)
-    flagged = findings.impossible(results)
+    flagged = ranking.impossible(results)
     assert ("pinwheel", "dsm", "kl") in flagged
-    assert "dsm" not in findings.best(results, "pinwheel", "kl")
+    assert "dsm" not in ranking.best(results, "pinwheel", "kl")

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from densitometer.findings.results import Results
 from densitometer.report import figures, style
-from densitometer.report.results import Results
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,19 @@ import fabricated
 import numpy as np
 import pytest
 
-from densitometer.report import findings, tables
-from densitometer.report.results import Results
+from densitometer.findings import ranking, sentences
+from densitometer.findings.results import Results
+from densitometer.report import tables
 
 CURVE = np.linspace(0, 1, 40)
 
 
-def sentences(results, target="spiral", topic=None):
-    return told(findings.of_target(results, target), topic)
+def text_of(results, target="spiral", topic=None):
+    return told(sentences.of_target(results, target), topic)
 
 
 def of_family(results, family, topic=None):
-    return told(findings.of_family(results, family), topic)
+    return told(sentences.of_family(results, family), topic)
 
 
 def told(found, topic):
@@ -33,7 +34,7 @@ def told(found, topic):
 
 
 def warnings(results):
-    return [(f.kind, f.text.replace("\N{NO-BREAK SPACE}", " ")) for f in findings.caveats(results)]
+    return [(f.kind, f.text.replace("\N{NO-BREAK SPACE}", " ")) for f in sentences.caveats(results)]
 
 
 def plant_curves(study, holdout, train=None, *, selected=None, family="vae"):
@@ -53,7 +54,7 @@ def plant_curves(study, holdout, train=None, *, selected=None, family="vae"):
 
 def test_a_clear_winner_beats_both_baselines(plant):
     results = plant("spiral", "dsm", kl=(0.02, 0.003))
-    text = sentences(results, topic="Density")
+    text = text_of(results, topic="Density")
     assert "The closest density is dsm’s, KL 0.020 ± 0.003 nats" in text
     assert "it beats the cross-validated KDE (0.089 ± 0.006) and the Gaussian mixture" in text
     assert "Behind: vae (0.213 ± 0.008), worse than both baselines" in text
@@ -61,7 +62,7 @@ def test_a_clear_winner_beats_both_baselines(plant):
 
 def test_a_tie_is_called_a_tie(plant):
     results = plant("spiral", "vae", kl=(0.085, 0.006))
-    text = sentences(results, topic="Density")
+    text = text_of(results, topic="Density")
     assert "dsm (0.081 ± 0.006 nats) and vae (0.085 ± 0.006 nats) tie for the closest" in text
     assert "dsm ties with the cross-validated KDE" in text
     row = {r.name: r for r in tables.headline(results).blocks[0].rows}
@@ -71,8 +72,8 @@ def test_a_tie_is_called_a_tie(plant):
 
 def test_losing_to_a_baseline_is_said(plant):
     results = plant("spiral", "dsm", kl=(0.15, 0.004))
-    assert "it loses to the cross-validated KDE" in sentences(results, topic="Density")
-    overview = " ".join(f.text for f in findings.overview(results))
+    assert "it loses to the cross-validated KDE" in text_of(results, topic="Density")
+    overview = " ".join(f.text for f in sentences.overview(results))
     assert "The best family’s density loses to both baselines on spiral" in overview
     assert "Its density loses to both baselines on spiral" in of_family(results, "dsm", "Wrong")
 
@@ -80,7 +81,7 @@ def test_losing_to_a_baseline_is_said(plant):
 def test_between_the_baselines(plant):
     results = plant("spiral", "vae", kl=(0.105, 0.001))
     results = plant("spiral", "kde", kl=(0.2, 0.001))
-    text = sentences(results, topic="Density")
+    text = text_of(results, topic="Density")
     assert "Behind: vae (0.1050 ± 0.0010), worse than the Gaussian mixture." in text
 
 
@@ -105,13 +106,13 @@ def test_impossible_numbers_are_alarms_and_win_nothing(plant, family, metric, va
     assert kind == "alarm"
     assert words in text
     assert f"{family} on spiral" in text
-    assert family not in findings.best(results, "spiral", metric)
+    assert family not in ranking.best(results, "spiral", metric)
     block = next(b for b in tables.complete(results).blocks if b.title.split(":")[0] == metric)
     row = next(r for r in block.rows if r.name == family)
     assert row.entries[0].alarm
     assert not row.entries[1].alarm
     if metric == "kl":
-        assert "dsm" not in sentences(results, topic="Density").split("vae")[0]
+        assert "dsm" not in text_of(results, topic="Density").split("vae")[0]
 
 
 def test_noise_is_no_alarm(plant):
@@ -122,20 +123,20 @@ def test_leaks_are_measured_against_the_truth(plant):
     results = plant("spiral", "gan", off_support=(0.05, 0.005))
     results = plant("spiral", "dsm", off_support=(0.003, 0.001))
     results = plant("spiral", "vae", off_support=(0.001, 0.001))
-    text = sentences(results, topic="Support")
+    text = text_of(results, topic="Support")
     assert (
         text
         == "Off the support lie 5.0 ± 0.5 % of gan’s samples, against 0.10 ± 0.07 % of the truth’s."
     )
     results = plant("spiral", "gan", off_support=(0.001, 0.001))
-    assert "No family measurably leaks" in sentences(results, topic="Support")
+    assert "No family measurably leaks" in text_of(results, topic="Support")
 
 
 def test_samples_as_good_as_the_truth_are_said_so(plant):
-    assert "where a fresh true sample" in sentences(plant("spiral", "truth"), topic="Samples")
+    assert "where a fresh true sample" in text_of(plant("spiral", "truth"), topic="Samples")
     results = plant("spiral", "gan", bhattacharyya=(0.9915, 0.0008))
-    assert "gan’s come nearest" in sentences(results, topic="Samples")
-    assert "as near as a fresh true sample" in sentences(results, topic="Samples")
+    assert "gan’s come nearest" in text_of(results, topic="Samples")
+    assert "as near as a fresh true sample" in text_of(results, topic="Samples")
 
 
 def test_samples_that_are_not_of_their_density(plant):
@@ -196,19 +197,22 @@ def test_an_adversary_is_judged_by_its_samples(study):
 def test_one_family_is_chosen_for_both_uses_if_it_is_among_the_best_by_both(plant):
     plant("spiral", "dsm", kl=(0.050, 0.001), bhattacharyya=(0.960, 0.0005))
     results = plant("spiral", "vae", kl=(0.0505, 0.001), bhattacharyya=(0.990, 0.0005))
-    assert findings.choice(results, "spiral") == ("vae", "vae")  # dsm’s KL ties, its samples do not
-    assert "Choose vae: no family’s density is closer and no" in sentences(results, topic="Choice")
-    assert "cannot be told from it" not in sentences(results, topic="Choice")
+    assert ranking.choice(results, "spiral") == (
+        "vae",
+        "vae",
+    )  # dsm’s KL ties, its samples do not
+    assert "Choose vae: no family’s density is closer and no" in text_of(results, topic="Choice")
+    assert "cannot be told from it" not in text_of(results, topic="Choice")
 
 
 def test_two_families_are_chosen_if_none_is_best_at_both(plant):
     plant("spiral", "dsm", kl=(0.050, 0.001), bhattacharyya=(0.960, 0.0005))
     plant("spiral", "vae", kl=(0.200, 0.001), bhattacharyya=(0.950, 0.0005))
     results = plant("spiral", "gan", bhattacharyya=(0.990, 0.0005))
-    assert findings.choice(results, "spiral") == ("dsm", "gan")
-    text = sentences(results, topic="Choice")
+    assert ranking.choice(results, "spiral") == ("dsm", "gan")
+    text = text_of(results, topic="Choice")
     assert "Choose dsm for a density and gan for samples alone" in text
-    abstract = " ".join(f.text for f in findings.abstract(results))
+    abstract = " ".join(f.text for f in sentences.abstract(results))
     assert "dsm for a density and gan for samples alone on spiral (0.0500" in abstract
     row = tables.choices(results).blocks[0].rows[0]
     assert [e.text.split(",")[0] for e in row.entries] == ["dsm", "–", "gan", "vae"]
@@ -219,7 +223,7 @@ def test_an_equal_and_quicker_family_is_told(plant, study):
         plant("spiral", family, kl=(0.05, 0.002), bhattacharyya=(0.985, 0.002))
         timing = study / "cells" / "spiral" / family / "0" / "timing.json"
         timing.write_text(json.dumps({"fit": seconds}))
-    text = sentences(Results.read(study), topic="Choice")
+    text = text_of(Results.read(study), topic="Choice")
     assert "On both counts vae cannot be told from it." in text
     assert "A fit of dsm took 40 s, of vae, the quickest of these, 8 s." in text
 
@@ -259,7 +263,7 @@ def test_missing_cells_are_named(study):
     ((kind, text),) = warnings(results)
     assert kind == "caveat"
     assert "of 24 cells 2 are missing, dsm on spiral (failed) and vae on pinwheel (not run)" in text
-    assert "vae’s, KL 0.213" in sentences(results)
+    assert "vae’s, KL 0.213" in text_of(results)
     rows = {r.name: r.entries for r in tables.headline(results).blocks[0].rows}
     assert rows["dsm"][0].text == "failed"
     assert rows["vae"][1].text == "not run"
@@ -276,7 +280,7 @@ def test_a_ranking_groups_what_cannot_be_told_apart(tmp_path):
         for family, value in kl.items():
             fabricated.rewrite(folder, "spiral", family, seed, kl=(value + shift[seed], 0.001))
     results = Results.read(folder)
-    groups = findings.ranking(results, "spiral", "kl")
+    groups = ranking.ranking(results, "spiral", "kl")
     assert [[f for f, _ in group] for group in groups] == [["dsm", "kde"], ["vae"]]
     behind = groups[1][0][1]
     assert behind.value == pytest.approx(0.12 + np.mean(wobble) / 2 - 0.10)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from densitometer.report import digits, figures, gallery, style
-from densitometer.report.results import Results
+from densitometer.findings import digits
+from densitometer.findings.results import Results
+from densitometer.report import figures, style
+from densitometer.report.gallery import page as gallery
 from densitometer.targets import TARGETS
 from densitometer.targets.base import Target
 from densitometer.targets.certificate import Certificate

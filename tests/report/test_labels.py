@@ -9,9 +9,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from densitometer.families import FAMILIES
-from densitometer.report import animation, figures, gallery, style, writeup
-from densitometer.report.labels import label
-from densitometer.report.results import Results
+from densitometer.findings.labels import label
+from densitometer.findings.results import Results
+from densitometer.report import animation, figures, style, writeup
+from densitometer.report.gallery import page as gallery
 from densitometer.targets import TARGETS
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from densitometer import report
 from densitometer.errors import UsageError
+from densitometer.findings.results import Results
 from densitometer.report import figures, style, tables, writeup
-from densitometer.report.results import Results
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from densitometer import targets
+from densitometer.findings import localise
+from densitometer.findings.results import Results
 from densitometer.randomness import key_for
-from densitometer.report import faults
-from densitometer.report.results import Results
 
 RNG = np.random.default_rng
 
@@ -31,7 +31,7 @@ def true(target, n=2000, seed=7):
 
 def of(results: Results, target, family):
     plain = lambda words: words.replace("\N{NO-BREAK SPACE}", " ")
-    found = faults.of_cell(results, target, family)
+    found = localise.of_cell(results, target, family)
     return {f.kind: dataclasses.replace(f, words=plain(f.words)) for f in found}
 
 
@@ -122,11 +122,11 @@ def test_pictures_are_of_what_sets_a_family_apart(sampled):
     for target in ("pinwheel", "checkerboard", "gaussian_mixture"):
         for family in ("dsm", "vae", "gan"):
             results = sampled(target, family, true(target), off_support=(0.001, 0.0007))
-    shown = {(f.family, f.target, f.kind) for f in faults.shown(results).values()}
+    shown = {(f.family, f.target, f.kind) for f in localise.shown(results).values()}
     assert ("dsm", "spiral", "blur") in shown
     assert ("vae", "pinwheel", "blur") in shown
     assert ("vae", "spiral", "blur") not in shown
-    assert list(faults.shown(results)) == sorted(faults.shown(results))
+    assert list(localise.shown(results)) == sorted(localise.shown(results))
 
 
 def test_a_plane_is_needed_and_a_truth(study, sampled):

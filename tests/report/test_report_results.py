@@ -7,8 +7,9 @@ import pytest
 
 from densitometer import targets
 from densitometer.errors import UsageError
+from densitometer.findings.comparisons import compare, difference
+from densitometer.findings.results import Measure, Results
 from densitometer.metrics.density import MARGIN, Grid
-from densitometer.report.results import Measure, Results, compare, difference
 
 
 def test_no_study_is_told_in_a_sentence(tmp_path, study):

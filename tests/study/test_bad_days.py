@@ -8,10 +8,11 @@ import fake_cells
 import pytest
 from rich.console import Console
 
-from densitometer import cli, files
+from densitometer import cli
 from densitometer.errors import UsageError
 from densitometer.study import runner
 from densitometer.study.store import opened
+from densitometer.system import files
 
 
 def study(folder, work=fake_cells.good):

@@ -9,10 +9,10 @@ import fake_cells
 import pytest
 
 from densitometer.errors import UsageError
-from densitometer.files import check_folder, write_file, write_folder
 from densitometer.study.events import Desk
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import opened, read_plan
+from densitometer.system.files import check_folder, write_file, write_folder
 
 CELL = Cell("spiral", "dsm", 0)
 

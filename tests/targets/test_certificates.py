@@ -16,11 +16,11 @@ import pytest
 from target_oracles import LOG_DENSITIES, Cells, disc_cells, square_cells
 
 import densitometer as dm
-from densitometer.files import cache_folder
 from densitometer.metrics.density import log_true_density
 from densitometer.metrics.support import off_support
 from densitometer.models import batched
-from densitometer.scorecard import score_samples
+from densitometer.scoring.scorecard import score_samples
+from densitometer.system.files import cache_folder
 from densitometer.targets import certificate
 from densitometer.targets.base import Target
 from densitometer.targets.certificate import Certificate, certify

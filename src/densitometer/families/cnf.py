@@ -38,8 +38,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from densitometer import denoising, odes
-from densitometer.denoising import lattice, posterior_mean
+from densitometer.blocks import denoising, odes
+from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.nets import FeatureMLP
+from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
     Count,
     CountOrZero,
@@ -52,9 +54,8 @@ from densitometer.domains import (
     Steps,
 )
 from densitometer.families.base import Family, Info
+from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, HasDiagnostics, HasPath, Standardiser
-from densitometer.nets import FeatureMLP, log_normal
-from densitometer.optim import Optimiser, adam, average, descend
 
 ODE_STEP = 0.36
 """Length of the clock's ticks (at most) in which a density is solved: 10 steps by default, with

@@ -50,8 +50,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
-from densitometer import denoising, odes
-from densitometer.denoising import lattice, posterior_mean
+from densitometer.blocks import denoising, odes
+from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.nets import Dropout, FeatureMLP
+from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
     Count,
     CountOrZero,
@@ -65,9 +67,8 @@ from densitometer.domains import (
     Steps,
 )
 from densitometer.families.base import Family, Info
+from densitometer.gaussian import log_normal
 from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standardiser
-from densitometer.nets import Dropout, FeatureMLP, log_normal
-from densitometer.optim import Optimiser, adam, average, descend
 
 ODE_STEP = 0.6
 """Length in log σ of the steps (at most) of the probability-flow ODE behind a density: 13 steps by

@@ -37,8 +37,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, Scalar
 
-from densitometer import denoising, odes
-from densitometer.denoising import lattice, posterior_mean
+from densitometer.blocks import denoising, odes
+from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.nets import Dropout, FeatureMLP
+from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
     Count,
     CountOrZero,
@@ -52,9 +54,8 @@ from densitometer.domains import (
     Steps,
 )
 from densitometer.families.base import Family, Info
+from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardiser
-from densitometer.nets import Dropout, FeatureMLP, log_normal
-from densitometer.optim import Optimiser, adam, average, descend
 
 ODE_STEP = 0.55
 """Length in log σ of the probability-flow ODE's steps (at most). Its velocity is equally smooth at

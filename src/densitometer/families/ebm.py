@@ -37,8 +37,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, Scalar
 
-from densitometer.domains import Count, Depth, Features, Positive, PositiveOrZero, Share, Steps
-from densitometer.energies import (
+from densitometer.blocks.energies import (
     SPREAD,
     Cooling,
     Energy,
@@ -52,10 +51,11 @@ from densitometer.energies import (
     log_normaliser,
     systematic,
 )
+from densitometer.blocks.optim import Optimiser, adam, average, descend
+from densitometer.domains import Count, Depth, Features, Positive, PositiveOrZero, Share, Steps
 from densitometer.families.base import Family, Info
+from densitometer.gaussian import log_normal
 from densitometer.models import Model, Standardiser
-from densitometer.nets import log_normal
-from densitometer.optim import Optimiser, adam, average, descend
 
 EM_STEPS = 100
 """Iterations of expectation–maximisation. The proposal need not be the best mixture."""

@@ -49,6 +49,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.blocks.nets import MLP, FeatureMLP
+from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
     Count,
     CountOrZero,
@@ -62,8 +64,6 @@ from densitometer.domains import (
 )
 from densitometer.families.base import Family, Info
 from densitometer.models import HasPath, Model, Standardiser
-from densitometer.nets import MLP, FeatureMLP
-from densitometer.optim import Optimiser, adam, average, descend
 
 
 class Critic(eqx.Module):

@@ -39,6 +39,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.blocks.energies import SPREAD, NetworkEnergy, energy_model
+from densitometer.blocks.nets import Activation, FeatureMLP
+from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
     Count,
     CountOrZero,
@@ -50,11 +53,8 @@ from densitometer.domains import (
     Share,
     Steps,
 )
-from densitometer.energies import SPREAD, NetworkEnergy, energy_model
 from densitometer.families.base import Family, Info
 from densitometer.models import HasScore, Model, Standardiser
-from densitometer.nets import Activation, FeatureMLP
-from densitometer.optim import Optimiser, adam, average, descend
 
 LANGEVIN_STEPS = 1000
 """Steps of the vector field's sampler."""

@@ -26,11 +26,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.blocks.nets import MLP, Activation
+from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import Count, Depth, Positive, PositiveOrZero, Share, Steps
 from densitometer.families.base import Family, Info
+from densitometer.gaussian import log_normal
 from densitometer.models import HasBound, HasDensity, HasPath, Model, Standardiser
-from densitometer.nets import MLP, Activation, log_normal
-from densitometer.optim import Optimiser, adam, average, descend
 
 SIDE, ROUNDS, SPLITS = 64, 12, 1024
 """The marginal starts from SIDE × SIDE cells, and halves the SPLITS worst of them ROUNDS times."""

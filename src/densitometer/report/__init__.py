@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from densitometer.errors import UsageError, cause
 
 if TYPE_CHECKING:
-    from densitometer.report.results import Results
+    from densitometer.findings.results import Results
 
 __all__ = ["build"]
 
@@ -45,8 +45,8 @@ def build(folder: Path | str, *, failed: Callable[[str], None] | None = None) ->
         raise UsageError(
             f"a report needs {', '.join(missing)}; get it with pip install 'densitometer[report]'."
         )
-    from densitometer.files import write_file
-    from densitometer.report.results import Results
+    from densitometer.findings.results import Results
+    from densitometer.system.files import write_file
 
     results, errors = Results.read(folder), {}
     with ThreadPoolExecutor(1) as aside:  # a notebook runs in a process of its own
@@ -97,9 +97,9 @@ def _drawn(results: "Results", errors: dict[str, str]) -> dict[str, bytes]:
 
         files["report.pdf"] = writeup.pdf(results, vectors)
     with _part("gallery.html", errors):
-        from densitometer.report import gallery
+        from densitometer.report.gallery.page import page
 
-        files["gallery.html"] = gallery.page(results)
+        files["gallery.html"] = page(results)
     with _part("figures/sampling.svg", errors):
         from densitometer.report import animation
 

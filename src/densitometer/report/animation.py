@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+from densitometer.findings.labels import label
+from densitometer.findings.results import CellFiles, Results
 from densitometer.report import style
-from densitometer.report.labels import label
-from densitometer.report.results import CellFiles, Results
 
 PANEL, GAP, MARGIN, HEAD = 200, 12, 92, 40
 """Sizes in units of the picture: a panel's side, between panels, left of them, above them."""

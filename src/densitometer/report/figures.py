@@ -18,10 +18,11 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from densitometer.report import digits, style
-from densitometer.report import faults as found_faults
-from densitometer.report.labels import label
-from densitometer.report.results import CellFiles, Results, plane
+from densitometer.findings import digits
+from densitometer.findings import localise as found_faults
+from densitometer.findings.labels import label
+from densitometer.findings.results import CellFiles, Results, plane
+from densitometer.report import style
 
 MM = 1 / 25.4
 """Inches in a millimetre."""

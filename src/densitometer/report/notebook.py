@@ -16,7 +16,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from densitometer.report.results import Results
+from densitometer.findings.results import Results
 
 TIMEOUT = 300
 """Seconds that one cell may take."""

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from densitometer.families import FAMILIES
+from densitometer.findings import digits
+from densitometer.findings import ranking as ranked
+from densitometer.findings.ranking import best, impossible
+from densitometer.findings.results import Measure, Results
 from densitometer.metrics import METRICS
-from densitometer.report import digits, findings, style
-from densitometer.report.findings import best, impossible
-from densitometer.report.results import Measure, Results
+from densitometer.report import style
 from densitometer.study.plan import REFERENCES, family_of
 
 if TYPE_CHECKING:
-    from densitometer.floors import Floor
+    from densitometer.scoring.floors import Floor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ def ranking(results: Results, metric: str) -> Table:
     blocks = []
     for target in results.targets:
         rows = []
-        for place, group in enumerate(findings.ranking(results, target, metric), start=1):
+        for place, group in enumerate(ranked.ranking(results, target, metric), start=1):
             for family, behind in group:
                 measure = results.measure(target, family, metric)
                 assert measure is not None
@@ -121,9 +123,9 @@ def choices(results: Results) -> Table:
     """Which family to choose on each target, what does as well, and what is furthest, by KL."""
     rows = []
     for target in results.targets:
-        chosen = findings.choice(results, target)
+        chosen = ranked.choice(results, target)
         density = best(results, target, "kl")
-        behind = findings.behind(results, target)
+        behind = ranked.behind(results, target)
         entries = [
             _named(results, target, chosen.density, "kl"),
             Entry(digits.listed([f for f in density if f != chosen.density]) or "–"),

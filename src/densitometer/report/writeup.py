@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from densitometer.families import FAMILIES
-from densitometer.report import faults, findings, style, tables
-from densitometer.report.digits import count, listed
-from densitometer.report.labels import label
-from densitometer.report.results import CellFiles, Results
+from densitometer.findings import localise, sentences
+from densitometer.findings.digits import count, listed
+from densitometer.findings.labels import label
+from densitometer.findings.ranking import impossible
+from densitometer.findings.results import CellFiles, Results
+from densitometer.report import style, tables
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
@@ -62,9 +64,9 @@ def content(results: Results) -> dict[str, Any]:
         "seed": f"; seed {results.seeds[0]}" if several else "",
         "seeds": f"; all {len(results.seeds)} seeds are drawn" if several else "",
     }
-    abstract = findings.abstract(results)
+    abstract = sentences.abstract(results)
     captions = {name: caption.format(**words) for name, caption in CAPTIONS.items()}
-    if not faults.shown(results):
+    if not localise.shown(results):
         del captions["faults"]
     return {
         "title": "How far from the truth?",
@@ -85,9 +87,9 @@ def content(results: Results) -> dict[str, Any]:
         ],
         "targets": [{"name": t, "summary": TARGETS.summary(t)} for t in results.targets],
         "seeds": _seeds(results),
-        "caveats": _plain(findings.caveats(results)),
+        "caveats": _plain(sentences.caveats(results)),
         "abstract": _plain(abstract),
-        "overview": _plain([f for f in findings.overview(results) if f not in abstract]),
+        "overview": _plain([f for f in sentences.overview(results) if f not in abstract]),
         "protocol": protocol(results),
         "methods": METHODS,
         "reading": reading(results),
@@ -96,8 +98,8 @@ def content(results: Results) -> dict[str, Any]:
         "headline_caption": headline_caption(results),
         "choices": dataclasses.asdict(tables.choices(results)),
         "choices_caption": choices_caption(results),
-        "by_family": _topics(results.families, findings.of_family, results),
-        "by_target": _topics(results.targets, findings.of_target, results),
+        "by_family": _topics(results.families, sentences.of_family, results),
+        "by_target": _topics(results.targets, sentences.of_target, results),
         "hyperparameters_note": (
             f"As run with the budget “{plan.budget}”, which scales the steps; the same for all "
             "targets and seeds. What each means is told by the notebook beside this file."
@@ -120,7 +122,7 @@ def content(results: Results) -> dict[str, Any]:
 
 def _topics(
     names: Sequence[str],
-    rules: Callable[[Results, str], dict[str, list[findings.Finding]]],
+    rules: Callable[[Results, str], dict[str, list[sentences.Finding]]],
     results: Results,
 ) -> list[dict[str, Any]]:
     return [
@@ -185,7 +187,7 @@ def headline_caption(results: Results) -> str:
     )
     if any(c.diverged_at is not None for c in results.cells()):
         text += " †: training diverged; the best state before that was measured."
-    if findings.impossible(results):
+    if impossible(results):
         text += " Red with an exclamation mark: a number that cannot be."
     return text
 
@@ -272,7 +274,7 @@ def pdf(results: Results, figures: Mapping[str, bytes]) -> bytes:
     return document
 
 
-def _plain(found: list[findings.Finding]) -> list[dict[str, str]]:
+def _plain(found: list[sentences.Finding]) -> list[dict[str, str]]:
     return [dataclasses.asdict(f) for f in found]
 
 

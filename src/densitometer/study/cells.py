@@ -15,17 +15,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from densitometer import families, targets
-from densitometer.baselines import KDE, GaussianMixture, Truth
+from densitometer.blocks.nets import parameter_count
 from densitometer.checkpoint import encode_model
-from densitometer.compiling import seconds_compiling
 from densitometer.metrics import density
 from densitometer.metrics.grids import Grid
 from densitometer.models import HasPath, HasScore, Model, batched
-from densitometer.nets import parameter_count
 from densitometer.randomness import key_for
-from densitometer.scorecard import score
+from densitometer.scoring.baselines import KDE, GaussianMixture, Truth
+from densitometer.scoring.scorecard import score
 from densitometer.study.events import Desk
 from densitometer.study.plan import Cell, Plan, family_of
+from densitometer.system.compiling import seconds_compiling
 from densitometer.targets.base import Target
 from densitometer.training import Fit, fit_seeds
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any
 
 from densitometer.errors import UsageError, cause
-from densitometer.processes import settle
 from densitometer.study.events import Desk, Event, Failed, Finished, Running, Work
 from densitometer.study.executors import take
 from densitometer.study.plan import Cell
+from densitometer.system.processes import settle
 
 CONNECT = 15
 """Seconds that a scheduler has to answer."""

@@ -15,9 +15,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from densitometer.processes import cores, die_with_parent, settle
 from densitometer.study.events import Desk, Event, Failed, Finished, Kept, Running, Work
 from densitometer.study.plan import Cell
+from densitometer.system.processes import cores, die_with_parent, settle
 
 TRIES = 3
 """How often a cell is started whose worker dies under it."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from densitometer.errors import UsageError
-from densitometer.files import (
+from densitometer.study.plan import Cell, Plan
+from densitometer.system.files import (
     PARTIAL,
     check_folder,
     read_sealed,
@@ -20,7 +21,6 @@ from densitometer.files import (
     write_folder,
     writing,
 )
-from densitometer.study.plan import Cell, Plan
 
 COLUMNS = ("target", "family", "seed", "metric", "value", "stderr", "provenance")
 """The columns of `results.csv`, and the keys of a row of `scorecard.json`."""

@@ -23,8 +23,8 @@ import numpy as np
 
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
-from densitometer.files import keep_in_cache, read_from_cache
 from densitometer.numerics import pinned
+from densitometer.system.files import keep_in_cache, read_from_cache
 
 if TYPE_CHECKING:
     from densitometer.targets.base import Target

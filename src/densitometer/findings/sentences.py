@@ -6,30 +6,33 @@ hold 0; anything less is a tie and is called one.
 """
 
 import dataclasses
-import functools
 import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
-from densitometer.metrics.laws import broken
-from densitometer.report import faults
-from densitometer.report.digits import count, in_words, listed, plus_minus
-from densitometer.report.results import CellFiles, Difference, Measure, Results, compare, difference
-from densitometer.report.trends import trend
-from densitometer.study.plan import REFERENCES
-
-BASELINES = {"kde": "the cross-validated KDE", "gmm": "the Gaussian mixture"}
-"""What any family should beat to earn its training, and how sentences call it."""
+from densitometer.findings import localise
+from densitometer.findings.comparisons import compare
+from densitometer.findings.digits import count, in_words, listed, plus_minus
+from densitometer.findings.ranking import (
+    BASELINES,
+    LARGER_IS_BETTER,
+    Choice,
+    behind,
+    best,
+    choice,
+    impossible,
+    where,
+)
+from densitometer.findings.results import Measure, Results
+from densitometer.findings.trends import trend
 
 BOUNDS = {"nll_elbo": "ELBO", "nll_importance": "importance-weighted bound"}
 """Upper bounds on `nll`, and how sentences call them."""
 
 BEST = {"kl": "density", "bhattacharyya": "overlap of samples", "off_support": "support"}
 """By what a family can be the best, and how sentences call it."""
-
-LARGER_IS_BETTER = frozenset({"bhattacharyya", "bhattacharyya_exact"})
 
 LEAK = 0.005
 """Share of samples off the support, above the truth's own, from which a leak is worth a word."""
@@ -106,91 +109,6 @@ def caveats(results: Results) -> list[Finding]:
         more = f"{len(found) - AT_ONCE} more impossible numbers are marked in the tables."
         found = [*found[:AT_ONCE], Finding(more, "alarm")]
     return [*found, *_divergences(results), *_unfinished(results)]
-
-
-def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
-    """The family with the best value of a metric, then those that tie with it.
-
-    A number that cannot be wins nothing.
-    """
-    flagged = impossible(results)
-    ranked = [
-        (f, m) for f, m in results.ranked(target, metric) if (target, f, metric) not in flagged
-    ]
-    if not ranked:
-        return ()
-    sign = -1 if metric in LARGER_IS_BETTER else 1
-    ranked.sort(key=lambda pair: sign * pair[1].value)
-    leader = ranked[0][1]
-    return tuple(family for family, m in ranked if compare(m, leader) == 0)
-
-
-def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, Difference]]]:
-    """Families and baselines from best to worst, in groups, each behind the very best by so much.
-
-    The best of a group is told apart from those of the group before it; the others of a group
-    cannot be told apart from its best. A number that cannot be is not ranked.
-    """
-    flagged = impossible(results)
-    sign = -1 if metric in LARGER_IS_BETTER else 1
-    entered = [(b, results.measure(target, b, metric)) for b in BASELINES]
-    entered = [(b, m) for b, m in entered if m] + results.ranked(target, metric)
-    entered = [(f, m) for f, m in entered if (target, f, metric) not in flagged]
-    entered.sort(key=lambda pair: sign * pair[1].value)
-    groups: list[list[tuple[str, Difference]]] = []
-    leader: Measure | None = None
-    for family, measure in entered:
-        if leader is None or compare(measure, leader) != 0:
-            groups.append([])
-            leader = measure
-        groups[-1].append((family, difference(measure, entered[0][1])))
-    return groups
-
-
-@functools.lru_cache(maxsize=4)
-def impossible(results: Results) -> dict[tuple[str, str, str], str]:
-    """(target, family, metric) of every number that cannot be, and the sentence that says why."""
-    found = {}
-    for target in results.targets:
-        for family in (*REFERENCES, *results.families):
-            for files in results.cells(target, family):
-                for metric, why in broken(files.scorecard, results.entropy(target)):
-                    found[target, family, metric] = f"Impossible: {_where(results, files)}: {why}."
-    return found
-
-
-class Choice(NamedTuple):
-    """The families to choose on a target: for a density, and where samples are all one needs."""
-
-    density: str | None
-    samples: str | None
-
-    def __str__(self) -> str:
-        if self.density == self.samples or self.samples is None:
-            return self.density or "none"
-        if self.density is None:
-            return self.samples
-        return f"{self.density} for a density and {self.samples} for samples alone"
-
-
-def choice(results: Results, target: str) -> Choice:
-    """The closest density and the nearest samples; one family for both if it is best at both."""
-    density, samples = best(results, target, "kl"), best(results, target, "bhattacharyya")
-    for family in density:
-        if family in samples:
-            return Choice(family, family)
-    return Choice(next(iter(density), None), next(iter(samples), None))
-
-
-def behind(results: Results, target: str) -> list[tuple[str, Measure]]:
-    """The families whose density is not among the closest, nearest first, and their KL."""
-    leaders, flagged = best(results, target, "kl"), impossible(results)
-    rest = [
-        (f, m)
-        for f, m in results.ranked(target, "kl")
-        if f not in leaders and (target, f, "kl") not in flagged
-    ]
-    return sorted(rest, key=lambda pair: pair[1].value)
 
 
 def choose(results: Results, target: str) -> Iterator[Finding]:
@@ -319,9 +237,9 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
 
 def weaknesses(results: Results, family: str) -> Iterator[Finding]:
     """Its faults, each where it is the most certain, and where else it is."""
-    letters = {fault: letter for letter, fault in faults.shown(results).items()}
-    by_kind: dict[str, list[faults.Fault]] = {}
-    for fault in faults.found(results)[family]:
+    letters = {fault: letter for letter, fault in localise.shown(results).items()}
+    by_kind: dict[str, list[localise.Fault]] = {}
+    for fault in localise.found(results)[family]:
         by_kind.setdefault(fault.kind, []).append(fault)
     for kind, alike in by_kind.items():
         worst = next((f for f in alike if f in letters), alike[0])
@@ -341,7 +259,7 @@ def told_from_truth(results: Results, target: str) -> Iterator[Finding]:
         n = count(results.plan.protocol.n_samples)
         yield Finding(f"At n = {n} the samples of {listed(true)} pass for true ones.")
     by_kind: dict[str, list[str]] = {}
-    for family, own in faults.found(results).items():
+    for family, own in localise.found(results).items():
         for kind in dict.fromkeys(fault.kind for fault in own if fault.target == target):
             by_kind.setdefault(kind, []).append(family)
     if by_kind:
@@ -444,7 +362,7 @@ def _verdicts_overall(results: Results) -> Iterator[Finding]:
     true, n = sum(passes), count(results.plan.protocol.n_samples)
     text = f"Of {len(passes)} models {true or 'none'} draw{'s' if true < 2 else ''} samples that "
     text += f"cannot be told from {n} true ones"
-    told = {(f.target, f.family, f.kind) for own in faults.found(results).values() for f in own}
+    told = {(f.target, f.family, f.kind) for own in localise.found(results).values() for f in own}
     if told:
         (kind, often), *_ = Counter(kind for *_, kind in sorted(told)).most_common()
         text += f"; the commonest fault is {kind} ({often} models)"
@@ -561,7 +479,7 @@ def _unfinished(results: Results) -> Iterator[Finding]:
     missing = results.missing()
     if not missing:
         return
-    named = [f"{_where(results, c)} ({c.state})" for c in missing]
+    named = [f"{where(results, c)} ({c.state})" for c in missing]
     if len(named) > AT_ONCE:
         named = [*named[:AT_ONCE], f"{len(named) - AT_ONCE} more"]
     yield Finding(
@@ -582,11 +500,6 @@ def _verdicts(results: Results, target: str, measure: Measure, metric: str) -> s
             verb = "ties with" if sign == 0 else "beats" if sign == better else "loses to"
             by_verb.setdefault(verb, []).append(f"{words} ({_pm(baseline)})")
     return listed([f"{verb} {listed(names)}" for verb, names in by_verb.items()])
-
-
-def _where(results: Results, files: CellFiles) -> str:
-    seed = f" with seed {files.cell.seed}" if len(results.seeds) > 1 else ""
-    return f"{files.cell.family} on {files.cell.target}{seed}"
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
-from densitometer.floors import Floor, Floors, Verdict, known_floors
-from densitometer.judging import GRID, N_SAMPLES, N_TEST, judge, judge_samples
-from densitometer.metrics import laws
 from densitometer.models import Model
 from densitometer.points import check_points, outlying, told_far
 from densitometer.randomness import key_for
+from densitometer.scoring import consistency
+from densitometer.scoring.floors import Floor, Floors, Verdict, known_floors
+from densitometer.scoring.judging import GRID, N_SAMPLES, N_TEST, judge, judge_samples
 from densitometer.targets.base import Target
 
 FEWEST = 10
@@ -88,7 +88,9 @@ class Scorecard:
 
     def impossible(self) -> list[str]:
         """Sentences about values that no correct computation gives; empty if all is well."""
-        return [why for _, card in self._cards() for _, why in laws.broken(card, self.entropy)]
+        return [
+            why for _, card in self._cards() for _, why in consistency.broken(card, self.entropy)
+        ]
 
     def verdicts(self) -> dict[str, Verdict]:
         """For each model whether its samples can be told from the truth; empty without floors."""
@@ -228,7 +230,7 @@ def score_samples(
 
     Below them stand the rows of ``truth``: the same metrics of as many fresh true samples, which is
     what a perfect sampler would score. `floors` are those that are known if not given; for a
-    verdict on samples of any number pass ``densitometer.floors.of(target, len(samples))``.
+    verdict on samples of any number pass ``densitometer.scoring.floors.of(target, len(samples))``.
 
     Raises:
         UsageError: samples that `check_samples` refuses, or a number that is none.

@@ -15,7 +15,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from densitometer.errors import UsageError
-from densitometer.files import cache_folder
+from densitometer.system.files import cache_folder
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda,cpu"}
 """What JAX calls a device."""

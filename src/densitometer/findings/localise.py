@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import distance_transform_edt
 
+from densitometer.findings.digits import KEEP, plus_minus, span
+from densitometer.findings.results import CellFiles, Measure, Results
 from densitometer.metrics import faults as scores
 from densitometer.metrics.density import MARGIN
 from densitometer.metrics.grids import Grid, GridLaw
-from densitometer.report.digits import KEEP, plus_minus, span
-from densitometer.report.results import CellFiles, Measure, Results
 
 if TYPE_CHECKING:
-    from densitometer.floors import Floor
+    from densitometer.scoring.floors import Floor
 
 SIDE = 0.3
 """Side of the window that is cut out, as a share of the target's box."""
@@ -244,7 +244,7 @@ def _floor(
     results: Results, target: str, metric: str, measure: Measure
 ) -> "tuple[Floor | None, float]":
     """What true samples score, and how many times that far chance takes the worst metric of all."""
-    from densitometer.floors import NORMAL, Floor
+    from densitometer.scoring.floors import NORMAL, Floor
 
     floors = results.floors(target)
     if floors is not None:

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from densitometer.report.digits import count, plus_minus
-from densitometer.report.results import CellFiles
+from densitometer.findings.digits import count, plus_minus
+from densitometer.findings.results import CellFiles
 
 RISE = 0.05
 """Rise of a hold-out curve after its minimum, as a share of its whole fall, worth a word."""

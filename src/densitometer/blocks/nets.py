@@ -174,11 +174,6 @@ def _slope_of_sine(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
     return _sine(turns), 2 * math.pi * _sine(turns + 0.25) * change
 
 
-def log_normal(z: Float[Array, " d"]) -> Float[Array, ""]:
-    """log N(z; 0, I), nats."""
-    return -0.5 * jnp.sum(z**2) - 0.5 * len(z) * math.log(2 * math.pi)
-
-
 def parameter_count(tree: object) -> int:
     """How many numbers a pytree holds."""
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))

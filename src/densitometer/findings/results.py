@@ -12,25 +12,20 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm as normal
-from scipy.stats import t as student_t
 
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate
+from densitometer.findings import digits
 from densitometer.metrics import METRICS
-from densitometer.report import digits
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import read_plan
 
 if TYPE_CHECKING:
-    from densitometer.floors import Floor, Floors
-
-CONFIDENCE = 0.975
-"""Quantile at either end of a 95 % interval."""
+    from densitometer.scoring.floors import Floor, Floors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +56,6 @@ class Measure:
     def is_bound(self) -> bool:
         """Whether the number only bounds the metric: it must then be labelled wherever it goes."""
         return self.kind in ("bound", "importance")
-
-
-class Difference(NamedTuple):
-    """a − b of one metric on one target, with a 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-    seeds: int
-    """The seeds behind it; 1 where the error is that of the test samples alone."""
-
-    @property
-    def sign(self) -> int:
-        """That of a − b; 0 if the interval holds 0, that is, if the two cannot be told apart."""
-        return int(self.low > 0) - int(self.high < 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +258,7 @@ class Results:
     def floors(self, target: str) -> "Floors | None":
         """What the truth scores at the study's sizes; None if it has not been measured."""
         from densitometer import targets
-        from densitometer.floors import known_floors
+        from densitometer.scoring.floors import known_floors
 
         rules = self.plan.protocol
         if target not in self._floors:
@@ -320,33 +300,6 @@ def plane(points: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n 2"]:
     if points.shape[-1] == 1:
         return np.concatenate([points, np.zeros_like(points)], axis=-1)
     return points[..., :2]
-
-
-def difference(a: Measure, b: Measure) -> Difference:
-    """a − b, paired by seed where both have several: a seed gives all families the same points.
-
-    Paired, it is the mean over seeds and Student's interval for it. With one seed it is what the
-    standard errors of the two test samples allow; as these share their points, that errs on the
-    side of a tie.
-    """
-    pairs = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed if seed in b.by_seed]
-    if len(pairs) > 1 and all(map(math.isfinite, pairs)):
-        value = statistics.fmean(pairs)
-        half = float(student_t.ppf(CONFIDENCE, len(pairs) - 1)) * statistics.stdev(pairs)
-        half /= math.sqrt(len(pairs))
-        return Difference(value, value - half, value + half, len(pairs))
-    value = 0.0 if a.value == b.value else a.value - b.value  # two infinities are a tie
-    half = float(normal.ppf(CONFIDENCE)) * math.hypot(_finite(a.stderr), _finite(b.stderr))
-    return Difference(value, value - half, value + half, 1)
-
-
-def compare(a: Measure, b: Measure) -> int:
-    """The sign of a − b, or 0 where the two cannot be told apart."""
-    return difference(a, b).sign
-
-
-def _finite(x: float) -> float:
-    return x if math.isfinite(x) else 0.0
 
 
 def _number(x: float | str | None) -> float:

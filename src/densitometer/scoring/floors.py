@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from densitometer import judging
 from densitometer.estimates import Estimate
-from densitometer.files import keep_in_cache, read_from_cache
-from densitometer.metrics import faults, laws
+from densitometer.metrics import faults
 from densitometer.metrics.faults import percent
-from densitometer.processes import die_with_parent
 from densitometer.randomness import key_for
+from densitometer.scoring import consistency, judging
+from densitometer.system.files import keep_in_cache, read_from_cache
+from densitometer.system.processes import die_with_parent
 from densitometer.targets.base import Target
 
 REPEATS = 200
@@ -151,9 +151,11 @@ class Floors:
         if metric in self.metrics:
             return self.metrics[metric]
         if metric == "mass":
-            return Floor(1 - laws.MASS_TOLERANCE, 1.0, 1 + laws.MASS_TOLERANCE, perfect=True)
-        perfect = laws.PERFECT.get(metric)
-        if metric in laws.LIKE_ENTROPY and entropy is not None:
+            return Floor(
+                1 - consistency.MASS_TOLERANCE, 1.0, 1 + consistency.MASS_TOLERANCE, perfect=True
+            )
+        perfect = consistency.PERFECT.get(metric)
+        if metric in consistency.LIKE_ENTROPY and entropy is not None:
             perfect = entropy.value
         return None if perfect is None else _about(metric, perfect, estimate)
 
@@ -211,7 +213,7 @@ class Verdict(NamedTuple):
 def _about(metric: str, perfect: float, estimate: Estimate) -> Floor:
     """What the truth scores always, with a number's own error about it."""
     half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
-    low = 0.0 if metric in laws.NEVER_NEGATIVE else perfect - half
+    low = 0.0 if metric in consistency.NEVER_NEGATIVE else perfect - half
     return Floor(low, perfect, perfect + half, perfect=True)
 
 
@@ -373,7 +375,7 @@ def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
     """The values of one fresh true sample, by metric."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judging.judge_samples(samples, target, seed, n_test=n_test)
-    return {name: e.value for name, e in estimates.items() if name not in laws.PERFECT}
+    return {name: e.value for name, e in estimates.items() if name not in consistency.PERFECT}
 
 
 def _pool(workers: int) -> ProcessPoolExecutor | None:
@@ -394,7 +396,7 @@ def _heed_the_parent() -> None:
 @functools.cache
 def _packaged() -> dict[str, list[dict[str, Any]]]:
     """Floors by the target's repr, of the sizes that studies use; made by `make floors`."""
-    file = resources.files("densitometer").joinpath("floors.json")
+    file = resources.files("densitometer.scoring").joinpath("floors.json")
     kept = json.loads(file.read_text(encoding="utf-8"))
     return kept["floors"] if kept["version"] == VERSION else {}
 

@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.families import FAMILIES
+from densitometer.findings import digits, ranking, sentences
+from densitometer.findings.results import CellFiles, Results, plane
 from densitometer.metrics import METRICS
-from densitometer.report import digits, findings, style
+from densitometer.report import style
 from densitometer.report.figures import HEADROOM, LOG_DENSITY_RANGE
-from densitometer.report.results import CellFiles, Results, plane
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
@@ -101,7 +102,7 @@ def content(results: Results) -> dict[str, Any]:
                 else "it does not tell how another seed would have ended."
             )
         ),
-        "caveats": [{"text": f.text, "kind": f.kind} for f in findings.caveats(results)],
+        "caveats": [{"text": f.text, "kind": f.kind} for f in sentences.caveats(results)],
         "rows": [_row(name) for name in rows],
         "targets": [_target(results, t) for t in results.targets],
         "metrics": metrics,
@@ -216,7 +217,7 @@ def _card(results: Results, files: CellFiles) -> Iterator[list[Any]]:
     """
     target, family, _ = files.cell
     floors, entropy = results.floors(target), results.entropy(target)
-    flagged = findings.impossible(results)
+    flagged = ranking.impossible(results)
     for place, metric in enumerate(results.metrics):
         if metric not in files.scorecard:
             continue
@@ -402,7 +403,7 @@ def _hash(text: str) -> str:
 
 
 def _part(name: str) -> str:
-    return resources.files("densitometer.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("densitometer.report.gallery").joinpath(name).read_text(encoding="utf-8")
 
 
 def _size(value: Any) -> int:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, Scalar
 
+from densitometer.blocks.nets import FeatureMLP
 from densitometer.models import HasDensity, HasDiagnostics, HasEnergy, HasPath, Standardiser
-from densitometer.nets import FeatureMLP
 
 SPREAD = 2.0
 """s: standardised data lie within two or three, where this Gaussian still has mass."""

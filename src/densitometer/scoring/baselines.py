@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 from scipy.cluster.vq import kmeans2
 
+from densitometer.gaussian import log_normal
 from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import HasDensity, Standardiser
-from densitometer.nets import log_normal
 from densitometer.numerics import pinned
 from densitometer.points import check_points, check_spread
 from densitometer.targets.base import Target

@@ -1,0 +1,1 @@
+"""What families are built from: networks, optimisers, flows, energies, denoisers."""

@@ -1,0 +1,1 @@
+"""What the numbers of a study say: data and text, no picture."""

@@ -1,0 +1,1 @@
+"""The gallery: one page of all cells that needs no network."""

@@ -1,0 +1,1 @@
+"""Judging a model: the evidence, what the truth scores on it, and the verdict."""
