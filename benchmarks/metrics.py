@@ -62,14 +62,12 @@ LINES = {
 def scores(job: tuple[str, str, int, int]) -> dict[str, float]:
     """The value of each metric for one sample: (target, fault, n, seed)."""
     from densitometer import targets
-    from densitometer.scoring import judging
+    from densitometer.scoring.evidence import Evidence, judge
     from planted import planted
 
     name, fault, n, seed = job
     target = targets.get(name)
-    found = judging.judge_samples(
-        planted(target, fault, n, seed), target, seed, n_test=judging.N_TEST
-    )
+    found = judge(Evidence(target, seed, planted(target, fault, n, seed)))
     return {metric: estimate.value for metric, estimate in found.items()}
 
 
@@ -91,8 +89,9 @@ def true_samples(pool: ProcessPoolExecutor) -> list[tuple[str, Cards]]:
 def calibration(found: list[tuple[str, Cards]]) -> list[str]:
     """Shares of true samples within the floor, a line a metric, and those found true by all."""
     from densitometer import targets
-    from densitometer.estimates import Estimate
+    from densitometer.estimates import EXACT, Estimate
     from densitometer.scoring import floors
+    from densitometer.scoring.verdict import verdict
 
     shares: dict[str, dict[str, str]] = defaultdict(dict)
     passed: dict[str, str] = {}
@@ -102,8 +101,8 @@ def calibration(found: list[tuple[str, Cards]]) -> list[str]:
             within = np.mean([floor.holds(card[metric]) for card in cards])
             same = floor.low == floor.high and within == 1
             shares[metric][name] = f"always {floor.low:g}" if same else f"{100 * within:.1f}"
-        whole = [{m: Estimate(v, 1.0, "") for m, v in card.items()} for card in cards]
-        true = np.mean([known.verdict(card).fault is None for card in whole])
+        whole = [{m: Estimate(v, 1.0, EXACT) for m, v in card.items()} for card in cards]
+        true = np.mean([verdict(known, card).fault is None for card in whole])
         passed[name] = f"{100 * true:.1f}"
     shares["**verdict of all**"] = passed
     lines = [f"| | {' | '.join(targets.TARGETS)} |", "|---|" + "---|" * len(targets.TARGETS)]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from densitometer.scoring.judging import on_grid
+from densitometer.scoring.evidence import on_grid
 from densitometer.targets.base import Target
 
 FAULTS = {

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 import densitometer as dm
-from densitometer.estimates import Estimate
-from densitometer.scoring import floors, judging
+from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.scoring import evidence, floors
+from densitometer.scoring.evidence import Evidence, judge
 from densitometer.scoring.floors import Floor, Floors
 from densitometer.scoring.scorecard import score_samples
+from densitometer.scoring.verdict import verdict
 from densitometer.targets import TARGETS
 from planted import faults_of, planted
 
 N = 2000
-ENTROPY = Estimate(1.5, 0.0, "quadrature")
+ENTROPY = Estimate(1.5, 0.0, Provenance.parse("quadrature"))
 
 
 def normal_floors(repeats=2000, metrics=("a", "b", "c"), seed=0):
@@ -29,7 +31,10 @@ def normal_floors(repeats=2000, metrics=("a", "b", "c"), seed=0):
 
 
 def card(**values):
-    return {name: Estimate(value, 1.0, "samples(n=100)") for name, value in values.items()}
+    return {
+        name: Estimate(value, 1.0, Provenance.parse("samples(n=100)"))
+        for name, value in values.items()
+    }
 
 
 # --- the statistics
@@ -61,13 +66,13 @@ def test_the_verdict_allows_for_the_number_of_metrics():
     found = normal_floors()
     rng = np.random.default_rng(1)
     truths = [
-        found.verdict(card(**dict(zip("abc", row, strict=True))))
+        verdict(found, card(**dict(zip("abc", row, strict=True))))
         for row in rng.normal(size=(1000, 3)).tolist()
     ]
     share = np.mean([v.fault is None for v in truths])
     assert share == pytest.approx(floors.JOINT_COVERAGE, abs=4 * np.sqrt(0.03 * 0.97 * 1.5 / 1000))
     assert all((v.excess <= 1) == (v.fault is None) for v in truths)
-    bad = found.verdict(card(a=0.1, b=9.0, c=0.0))
+    bad = verdict(found, card(a=0.1, b=9.0, c=0.0))
     assert bad.fault == "b"
     assert "b is 9, above what the truth scores" in bad.sentence
 
@@ -77,8 +82,12 @@ def test_a_fault_without_error_is_certain():
     floors_ = dataclasses.replace(
         normal_floors(), metrics={"shift": Floor(0.0, 0.01, 0.02), "leak": Floor(-0.1, 0.0, 0.1)}
     )
-    found = floors_.verdict(
-        {"shift": Estimate(0.5, 0.0, "samples(n=9)"), "leak": Estimate(0.9, 0.1, "samples(n=9)")}
+    found = verdict(
+        floors_,
+        {
+            "shift": Estimate(0.5, 0.0, Provenance.parse("samples(n=9)")),
+            "leak": Estimate(0.9, 0.1, Provenance.parse("samples(n=9)")),
+        },
     )
     assert found.fault == "shift"
     assert found.sentence == "shifted by 0.5 standard deviations"
@@ -90,7 +99,7 @@ def test_rare_counts_leave_a_finite_threshold(repeats):
     cards[-1]["a"] = 1.0
     found = floors.from_repeats(cards, 1, 1)
     assert np.isfinite(found.joint)
-    assert found.verdict(card(a=0.0, b=repeats / 2)).fault is None
+    assert verdict(found, card(a=0.0, b=repeats / 2)).fault is None
 
 
 def test_a_metric_that_never_varies_is_exceeded_by_anything_else():
@@ -104,18 +113,18 @@ def test_a_metric_that_never_varies_is_exceeded_by_anything_else():
 
 def test_of_densities_the_floor_is_the_truths_own_value():
     found = normal_floors()
-    kl = found.floor("kl", Estimate(0.05, 0.01, "exact"), ENTROPY)
+    kl = found.floor("kl", Estimate(0.05, 0.01, EXACT), ENTROPY)
     assert kl == (-0.0196, 0.0, 0.0196, True)
-    nll = found.floor("nll", Estimate(1.6, 0.1, "exact"), ENTROPY)
-    mass = found.floor("mass", Estimate(1.01, 0.1, "exact"), ENTROPY)
+    nll = found.floor("nll", Estimate(1.6, 0.1, EXACT), ENTROPY)
+    mass = found.floor("mass", Estimate(1.01, 0.1, EXACT), ENTROPY)
     assert nll is not None
     assert mass is not None
     assert nll.median == 1.5
     assert mass.holds(1.01) is False
     for metric in ("total_variation", "duplicates"):  # no number of these is below 0
-        share = found.floor(metric, Estimate(0.01, 0.01, "exact"), ENTROPY)
+        share = found.floor(metric, Estimate(0.01, 0.01, EXACT), ENTROPY)
         assert share == (0.0, 0.0, 0.0196, True)
-    assert found.floor("nfe", Estimate(99, 1, "exact"), ENTROPY) is None
+    assert found.floor("nfe", Estimate(99, 1, EXACT), ENTROPY) is None
 
 
 def test_json_keeps_everything():
@@ -235,11 +244,11 @@ def test_nothing_is_measured_of_more_samples_than_metrics_compare(tmp_path, monk
     assert floors.seconds_to_measure(law, 1_000_000) < 60
     found = floors.of(law, 1_000_000)
     assert found.n == 1_000_000
-    few = floors.known_floors(law, judging.N_COMPARED)
+    few = floors.known_floors(law, evidence.N_COMPARED)
     assert few is not None
     assert found == few.of_more(1_000_000)
     assert floors.of(law, 2_000_000).n == 2_000_000  # known from the first time
-    assert max(sizes) == judging.N_COMPARED
+    assert max(sizes) == evidence.N_COMPARED
 
 
 # --- planted faults
@@ -263,11 +272,9 @@ CASES = [
 @pytest.mark.parametrize(("name", "fault"), CASES)
 def test_the_verdict_names_a_planted_fault(name, fault):
     target = dm.targets.get(name)
-    estimates = judging.judge_samples(
-        planted(target, fault, N, 1), target, 1, n_test=judging.N_TEST
-    )
-    verdict = floors.of(target, N).verdict(estimates)
-    assert verdict.fault in NAMED[fault], verdict.sentence
+    estimates = judge(Evidence(target, 1, planted(target, fault, N, 1)))
+    found = verdict(floors.of(target, N), estimates)
+    assert found.fault in NAMED[fault], found.sentence
 
 
 @pytest.mark.parametrize("fault", ["truth", "shift", "blur", "leak", "hot", "dropped"])
@@ -275,17 +282,17 @@ def test_the_verdict_names_a_planted_fault_among_modes(fault):
     """Of narrow Gaussian modes heat is noise: either may be named, and both are."""
     target = dm.targets.get("gaussian_mixture")
     card = score_samples(planted(target, fault, N, 2), target, seed=2)
-    verdict = card.verdicts()["samples"]
+    found = card.verdicts()["samples"]
     if fault in ("blur", "hot"):
-        assert "blurred" in verdict.sentence
-        assert "too hot" in verdict.sentence
+        assert "blurred" in found.sentence
+        assert "too hot" in found.sentence
     else:
-        assert verdict.fault == {"truth": None, "dropped": "mode_weights"}.get(fault, fault), (
-            verdict.sentence
+        assert found.fault == {"truth": None, "dropped": "mode_weights"}.get(fault, fault), (
+            found.sentence
         )
     last = [row for row in card.judged() if row["family"] == "samples"][-1]
     assert last["metric"] == "verdict"
-    assert last["note"] == verdict.sentence
+    assert last["note"] == found.sentence
     assert last["within_floor"] == (fault == "truth")
     rows = {
         row["metric"]: row for row in json.loads(json.dumps(card.judged()[: len(card.rows) // 2]))
@@ -295,7 +302,7 @@ def test_the_verdict_names_a_planted_fault_among_modes(fault):
         inside = row["floor_low"] <= row["value"] <= row["floor_high"]
         assert row["within_floor"] == inside
         assert ("indistinguishable" in row["note"]) == inside
-    assert f"samples: {verdict.sentence}." in str(card)
+    assert f"samples: {found.sentence}." in str(card)
 
 
 def test_the_floor_of_a_small_count_holds_the_attainable_share_nearest_to_what_it_should():

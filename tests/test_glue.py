@@ -13,7 +13,7 @@ import densitometer as dm
 import toy
 from densitometer.blocks.nets import Dropout
 from densitometer.blocks.optim import descend
-from densitometer.estimates import Estimate
+from densitometer.estimates import Estimate, Provenance
 from densitometer.families import ddpm, dsm
 from densitometer.families.gan import GAN
 from densitometer.gaussian import log_normal
@@ -178,12 +178,12 @@ def test_the_error_of_mode_weights_is_that_of_multinomial_shares():
     """Var ½ Σ ± ŵ = (Σ s² w − (Σ s w)²) / n with s = ±½."""
     centres, weights = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]]), np.array([0.2, 0.35, 0.45])
     samples = centres[np.repeat([0, 1, 2], [500, 300, 200])]
-    found = modes.mode_weights(samples, centres, weights)
+    found = modes.ModeWeights.of(samples, centres, weights)
     assert found.value == pytest.approx((0.3 + 0.05 + 0.25) / 2)
     assert found.stderr == pytest.approx(math.sqrt((0.25 - 0.3**2) / 1000))
 
 
-@pytest.mark.parametrize("covered", [two_sample.precision, two_sample.recall])
+@pytest.mark.parametrize("covered", [two_sample.Precision.of, two_sample.Recall.of])
 def test_the_error_of_coverage_is_of_the_size_of_its_scatter(covered):
     rng = np.random.default_rng(0)
     found = [covered(1.3 * rng.normal(size=(400, 2)), rng.normal(size=(400, 2))) for _ in range(40)]
@@ -193,7 +193,9 @@ def test_the_error_of_coverage_is_of_the_size_of_its_scatter(covered):
 
 
 def test_a_density_may_be_a_thousandth_off_and_no_more():
-    flagged = lambda mass: list(consistency.broken({"mass": Estimate(mass, 1e-5, "ode")}, None))
+    flagged = lambda mass: list(
+        consistency.violations({"mass": Estimate(mass, 1e-5, Provenance.parse("ode"))}, None)
+    )
     assert not flagged(1.0009)
     assert not flagged(0.9991)
     assert flagged(1.002)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from densitometer.domains import Count, CountOrZero, Steps
+from densitometer.estimates import EXACT, Provenance
 from densitometer.families.base import Family
 from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, Standardiser
@@ -35,7 +36,7 @@ class Shifted(HasDensity):
 
     standardiser: Standardiser
     mean: jax.Array
-    density_provenance: ClassVar[str] = "exact"
+    density_provenance: ClassVar[Provenance] = EXACT
 
     def _sample(self, key):
         return self.mean + jax.random.normal(key, self.mean.shape)

@@ -129,11 +129,11 @@ def scored(n: int) -> float:
     """Seconds of all metrics on n samples."""
     from densitometer import targets
     from densitometer.randomness import key_for
-    from densitometer.scoring import judging
+    from densitometer.scoring.evidence import Evidence, judge
 
     target = targets.get("gaussian_mixture")
     samples = np.asarray(target.sample(key_for(0, "samples"), n))
-    judging.judge_samples(samples[:1000], target, 0, n_test=judging.N_TEST)
+    judge(Evidence(target, 0, samples[:1000]))
     began = time.perf_counter()
-    judging.judge_samples(samples, target, 0, n_test=judging.N_TEST)
+    judge(Evidence(target, 0, samples))
     return time.perf_counter() - began

@@ -285,7 +285,7 @@ def _score(options: argparse.Namespace) -> int:
     settle()
     check_device()
     from densitometer import targets
-    from densitometer.scoring.judging import N_TEST
+    from densitometer.scoring.evidence import N_TEST
     from densitometer.scoring.scorecard import check_samples, score_samples
 
     target = targets.get(options.target)
@@ -341,24 +341,24 @@ def _build_report(folder: Path, console: Any) -> list[str]:
 def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     from rich.table import Table
 
+    from densitometer import metrics
     from densitometer.findings import digits, ranking
     from densitometer.findings.results import Results
     from densitometer.report import tables
-    from densitometer.study.display import HEADLINE
     from densitometer.study.plan import REFERENCES
 
     results = Results.read(folder)
-    for metric in HEADLINE:
+    for metric in filter(lambda m: m.glance, metrics.every()):
         table = Table("", *plan.targets, box=None)
         for family in (*plan.families, *REFERENCES):
-            measures = [results.measure(target, family, metric) for target in plan.targets]
+            measures = [results.measure(target, family, metric.name) for target in plan.targets]
             if any(measures):
                 texts = [f"{m.value:.3f} ± {m.error:.3f}" if m else "–" for m in measures]
                 table.add_row(family, *texts, end_section=family == list(plan.families)[-1])
         if table.row_count:
-            for row in tables.floor_row(results, metric, plan.targets):
+            for row in tables.floor_row(results, metric.name, plan.targets):
                 table.add_row(row.name, *map(str, row.entries))
-            console.print(f"\n{metric}: {METRICS.summary(metric)}", soft_wrap=True)
+            console.print(f"\n{metric.label}: {METRICS.summary(metric.name)}", soft_wrap=True)
             console.print(table)
     rankings = {target: ranking.ranking(results, target, "kl") for target in plan.targets}
     if any(rankings.values()):

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.counts import check_count
+from densitometer.estimates import Provenance
 from densitometer.numerics import pinned
 from densitometer.points import check_point
 
@@ -127,7 +128,7 @@ class Model(eqx.Module):
 class HasDensity(Model):
     """A model with a normalised log-density."""
 
-    density_provenance: ClassVar[str]
+    density_provenance: ClassVar[Provenance]
     """How the density is computed, e.g. ``ode(step=0.4)``; the mass is added when measured."""
 
     @abc.abstractmethod

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import densitometer as dm
-from densitometer.metrics import METRICS, kde, two_sample
+from densitometer import metrics
+from densitometer.metrics import kde, two_sample
 from densitometer.metrics.order import in_random_order
-from densitometer.metrics.support import duplicates
+from densitometer.metrics.support import Duplicates
 from densitometer.models import Model, Standardiser
-from densitometer.scoring import consistency, judging
+from densitometer.scoring import evidence
 from densitometer.scoring.scorecard import score_samples
 
 N = 150
@@ -34,7 +35,9 @@ def true_samples(name, n=N, seed=5):
 
 
 def judged(name, samples):
-    return judging.judge_samples(np.asarray(samples), dm.targets.get(name), 0, n_test=200)
+    return evidence.judge(
+        evidence.Evidence(dm.targets.get(name), 0, np.asarray(samples), n_test=200)
+    )
 
 
 # --- ranges
@@ -56,15 +59,11 @@ def test_every_metric_is_within_its_range_for_any_finite_samples(
     x = (x + np.array([along, -along])) * 10.0**power
     card = judged(name, x)
     for metric, (value, stderr, _) in card.items():
-        low, high = consistency.RANGES.get(metric, (-np.inf, np.inf))
+        low, high = metrics.get(metric).range
         assert low <= value <= high + 1e-9, metric
         if not metric.startswith("kde") or np.isfinite(value):  # no spread, no estimate
             assert stderr >= 0, metric
             assert np.isfinite(stderr), metric
-
-
-def test_ranges_are_those_of_metrics_that_there_are():
-    assert set(consistency.RANGES) <= set(METRICS)
 
 
 @pytest.mark.parametrize("name", ["gaussian_mixture", "pinwheel"])
@@ -118,7 +117,7 @@ def test_a_shift_of_the_mean_has_the_error_of_a_mean():
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_metric_depends_on_the_order_of_rows(name, monkeypatch):
-    monkeypatch.setattr(judging, "N_COMPARED", 120)  # the cut, too, is of a set
+    monkeypatch.setattr(evidence, "N_COMPARED", 120)  # the cut, too, is of a set
     monkeypatch.setattr(two_sample, "MATCHED", 70)
     monkeypatch.setattr(kde, "LEFT_OUT", 90)
     x = true_samples(name).astype(np.float32)
@@ -137,15 +136,15 @@ def test_no_metric_depends_on_the_order_of_rows(name, monkeypatch):
 @pytest.mark.parametrize(
     "compared",
     [
-        two_sample.energy_distance,
-        two_sample.sliced_w2,
-        two_sample.w2,
-        two_sample.c2st,
-        two_sample.precision,
-        two_sample.recall,
-        kde.kde_log_likelihood,
-        kde.kde_cv_log_likelihood,
-        lambda x, y: two_sample.mmd2(x, y, np.ones(2)),
+        two_sample.EnergyDistance.of,
+        two_sample.SlicedW2.of,
+        two_sample.W2.of,
+        two_sample.C2ST.of,
+        two_sample.Precision.of,
+        two_sample.Recall.of,
+        kde.KDELogLikelihood.of,
+        kde.CrossValidatedKDELogLikelihood.of,
+        lambda x, y: two_sample.MMD2.of(x, y, np.ones(2)),
     ],
 )
 def test_nor_does_a_metric_that_is_called_alone(compared, monkeypatch):
@@ -160,7 +159,7 @@ def test_samples_grouped_by_component_are_matched_as_any():
     """Half of the components alone would be further away by most of the circle's radius."""
     x, y = true_samples("gaussian_mixture", 2000), true_samples("gaussian_mixture", 2000, seed=6)
     arm = np.argsort(np.arctan2(x[:, 1], x[:, 0]))
-    assert two_sample.w2(x[arm], y).value < 0.3
+    assert two_sample.W2.of(x[arm], y).value < 0.3
 
 
 def test_the_order_is_random_and_that_of_the_set():
@@ -180,9 +179,9 @@ def test_the_order_is_random_and_that_of_the_set():
 
 def test_copies_are_counted():
     x = true_samples("gaussian_mixture")
-    assert duplicates(x).value == 0
-    assert duplicates(np.tile(x[:30], (5, 1))).value == pytest.approx(0.8)
-    assert duplicates(np.concatenate([x, x[:10]])).value == pytest.approx(10 / 160)
+    assert Duplicates.of(x).value == 0
+    assert Duplicates.of(np.tile(x[:30], (5, 1))).value == pytest.approx(0.8)
+    assert Duplicates.of(np.concatenate([x, x[:10]])).value == pytest.approx(10 / 160)
 
 
 def test_repeated_points_get_no_other_name():

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from densitometer import metrics
 from densitometer.metrics import faults
-from densitometer.metrics.grids import Grid, GridLaw
+from densitometer.metrics.grids import Grid, GridDensity
 
 BOX = ((-6.0, -9.0), (6.0, 9.0))
 SD = np.array([1.0, 1.5])
@@ -19,14 +20,14 @@ N = 4000
 def truth():
     grid = Grid.over(BOX, 300, 0.0)
     log_p = cast(Any, multivariate_normal)([0, 0], np.diag(SD**2)).logpdf(grid.points)
-    return GridLaw.of(grid, log_p.reshape(300, 300))
+    return GridDensity.of(grid, log_p.reshape(300, 300))
 
 
 MEASURE = {
-    "shift": faults.shift,
-    "blur": faults.blur,
-    "temperature": faults.temperature,
-    "leak": lambda x, truth: faults.leak(x, truth, BOX),
+    "shift": faults.Shift.of,
+    "blur": faults.Blur.of,
+    "temperature": faults.Temperature.of,
+    "leak": lambda x, truth: faults.Leak.of(x, truth, BOX),
 }
 PERFECT = {"shift": 0.0, "blur": 0.0, "temperature": 1.0, "leak": 0.0}
 
@@ -81,19 +82,19 @@ def test_a_law_with_edges_shows_faults_of_no_size_too_small_to_smooth(fault):
     """A square has no slope, but after smoothing it has."""
     grid = Grid.over(((-1.0, -1.0), (1.0, 1.0)), 300, 0.5)
     inside = (np.abs(grid.points) <= 1).all(axis=1).reshape(300, 300)
-    square = GridLaw.of(grid, np.where(inside, 0.0, -np.inf))
+    square = GridDensity.of(grid, np.where(inside, 0.0, -np.inf))
     assert square.is_flat
     rng = np.random.default_rng(0)
     sd, box = 1 / math.sqrt(3), ((-2.0, -2.0), (2.0, 2.0))
     x = rng.uniform(-1, 1, (N, 2))
     stray = rng.random((N, 1)) < 0.02
     planted, size, measure = {
-        "shift": (x + np.array([0.04 * sd, 0]), 0.04, faults.shift),
-        "blur": (x + 0.1 * sd * rng.normal(size=x.shape), 0.01, faults.blur),
+        "shift": (x + np.array([0.04 * sd, 0]), 0.04, faults.Shift.of),
+        "blur": (x + 0.1 * sd * rng.normal(size=x.shape), 0.01, faults.Blur.of),
         "leak": (
             np.where(stray, rng.uniform(*box, (N, 2)), x),
             0.02,
-            lambda x, law: faults.leak(x, law, box),
+            lambda x, law: faults.Leak.of(x, law, box),
         ),
     }[fault]
     good, bad = measure(x, square), measure(planted, square)
@@ -111,12 +112,12 @@ def test_no_stray_point_drowns_the_rest(truth):
 
 
 def test_faults_are_named_by_their_size_or_not_at_all():
-    assert faults.describe("shift", 0.05) == "shifted by 0.05 standard deviations"
-    assert faults.describe("blur", 0.01) == "blurred by noise of 0.1 standard deviations"
-    assert "too sharp" in str(faults.describe("blur", -0.01))
-    assert "too hot" in str(faults.describe("temperature", 1.2))
-    assert "too cold" in str(faults.describe("temperature", 0.8))
-    assert faults.describe("leak", 0.03) == "leaking, 3 % strewn over the box"
-    assert "0.04 %" in str(faults.describe("leak", 0.0004))
-    assert "100 %" in str(faults.describe("leak", 1.0))
-    assert faults.describe("leak", -0.03) is None
+    assert metrics.get("shift").in_words(0.05) == "shifted by 0.05 standard deviations"
+    assert metrics.get("blur").in_words(0.01) == "blurred by noise of 0.1 standard deviations"
+    assert "too sharp" in str(metrics.get("blur").in_words(-0.01))
+    assert "too hot" in str(metrics.get("temperature").in_words(1.2))
+    assert "too cold" in str(metrics.get("temperature").in_words(0.8))
+    assert metrics.get("leak").in_words(0.03) == "leaking, 3 % strewn over the box"
+    assert "0.04 %" in str(metrics.get("leak").in_words(0.0004))
+    assert "100 %" in str(metrics.get("leak").in_words(1.0))
+    assert metrics.get("leak").in_words(-0.03) is None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import densitometer as dm
+from densitometer.estimates import Provenance
 from densitometer.findings import ranking
 from densitometer.findings.results import Results
 from densitometer.models import HasDensity, Model, Standardiser
@@ -29,7 +30,7 @@ class Broken(HasDensity):
 
     standardiser: Standardiser
     there: float
-    density_provenance = "ode(step=0.4)"
+    density_provenance = Provenance.of("ode", step=0.4)
 
     def _sample(self, key):
         return jax.random.normal(key, (2,))

@@ -106,7 +106,7 @@ def test_numbers_are_those_of_the_scorecards(results, told):
         estimate = files.scorecard[metric]
         assert text.startswith(digits.plus_minus(estimate.value, estimate.stderr))
         assert ("(bound)" in text) == provenance.startswith(("bound", "importance"))
-        assert provenance == estimate.provenance
+        assert provenance == str(estimate.provenance)
         assert not alarm
         floor = results.floors("spiral").floor(metric, estimate, results.entropy("spiral"))
         assert within == floor.holds(estimate.value)

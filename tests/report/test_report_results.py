@@ -7,6 +7,7 @@ import pytest
 
 from densitometer import targets
 from densitometer.errors import UsageError
+from densitometer.estimates import EXACT, Provenance
 from densitometer.findings.comparisons import compare, difference
 from densitometer.findings.results import Measure, Results
 from densitometer.metrics.density import MARGIN, Grid
@@ -52,7 +53,7 @@ def test_the_median_of_seeds_is_noisier_than_their_mean(tmp_path):
 
 def test_several_seeds_are_compared_seed_by_seed():
     """What both families owe to the data of a seed cancels; Student's t for three differences."""
-    seeds = lambda *values: Measure(0.1, 0.05, 0.05, 3, "exact", dict(enumerate(values)))
+    seeds = lambda *values: Measure(0.1, 0.05, 0.05, 3, EXACT, dict(enumerate(values)))
     a, b = seeds(0.10, 0.30, 0.21), seeds(0.09, 0.28, 0.20)
     got = difference(a, b)
     half = 4.302653 * np.std([0.01, 0.02, 0.01], ddof=1) / np.sqrt(3)
@@ -68,14 +69,14 @@ def test_the_interval_of_a_difference_holds_the_truth_nineteen_times_in_twenty()
     for _ in range(repeats):
         common = rng.normal(size=5)
         values = common + 0.1 * rng.normal(size=(2, 5)) + np.array([[0.05], [0.0]])
-        measures = [Measure(0.0, 1.0, 1.0, 5, "exact", dict(enumerate(v))) for v in values]
+        measures = [Measure(0.0, 1.0, 1.0, 5, EXACT, dict(enumerate(v))) for v in values]
         got = difference(*measures)
         hits += got.low < 0.05 < got.high
     assert hits / repeats == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / repeats))
 
 
 def test_a_tie_is_a_difference_whose_interval_holds_zero():
-    number = lambda value, error: Measure(value, error, error, 1, "exact")
+    number = lambda value, error: Measure(value, error, error, 1, EXACT)
     assert compare(number(0.10, 0.003), number(0.109, 0.004)) == 0
     assert compare(number(0.10, 0.003), number(0.111, 0.004)) == -1
     assert compare(number(0.12, 0.0), number(0.11, 0.0)) == 1
@@ -83,9 +84,9 @@ def test_a_tie_is_a_difference_whose_interval_holds_zero():
 
 
 def test_bounds_are_labelled():
-    assert Measure(1.0, 0.1, 0.1, 1, "bound").is_bound
-    assert Measure(1.0, 0.1, 0.1, 1, "importance(k=64)").is_bound
-    assert not Measure(1.0, 0.1, 0.1, 1, "ode(step=0.4, mass=1.0000)").is_bound
+    assert Measure(1.0, 0.1, 0.1, 1, Provenance.parse("bound")).is_bound
+    assert Measure(1.0, 0.1, 0.1, 1, Provenance.parse("importance(k=64)")).is_bound
+    assert not Measure(1.0, 0.1, 0.1, 1, Provenance.parse("ode(step=0.4, mass=1.0000)")).is_bound
 
 
 def test_the_picture_is_where_the_density_was_computed(finished_study):

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.blocks.nets import FeatureMLP
+from densitometer.estimates import Provenance
 from densitometer.models import HasDensity, HasDiagnostics, HasEnergy, HasPath, Standardiser
 
 SPREAD = 2.0
@@ -116,7 +117,7 @@ class NormalisedEnergyModel(EnergyModel, HasDensity):
     log_normaliser: Float[Array, ""]
 
     derived: ClassVar[tuple[str, ...]] = (*EnergyModel.derived, "log_normaliser")
-    density_provenance: ClassVar[str] = f"quadrature(nodes={NODES})"
+    density_provenance: ClassVar[Provenance] = Provenance.of("quadrature", nodes=NODES)
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         return -self._energy(z) - self.log_normaliser

@@ -53,6 +53,7 @@ from densitometer.domains import (
     Share,
     Steps,
 )
+from densitometer.estimates import Provenance
 from densitometer.families.base import Family, Info
 from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, HasDiagnostics, HasPath, Standardiser
@@ -111,7 +112,7 @@ class FlowModel(HasDensity, HasPath, HasDiagnostics):
     velocity: Velocity
     sigma_min: float = eqx.field(static=True)
 
-    density_provenance: ClassVar[str] = f"ode(step={ODE_STEP})"
+    density_provenance: ClassVar[Provenance] = Provenance.of("ode", step=ODE_STEP)
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         return self._path(key, frames=2)[-1]

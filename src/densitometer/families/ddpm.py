@@ -66,6 +66,7 @@ from densitometer.domains import (
     ShareOrZero,
     Steps,
 )
+from densitometer.estimates import Provenance
 from densitometer.families.base import Family, Info
 from densitometer.gaussian import log_normal
 from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standardiser
@@ -200,7 +201,7 @@ class DDPMModel(HasDensity, HasBound, HasScore, HasPath):
     sampler: str = eqx.field(static=True)
     sample_steps: int = eqx.field(static=True)
 
-    density_provenance: ClassVar[str] = f"ode(step={ODE_STEP})"
+    density_provenance: ClassVar[Provenance] = Provenance.of("ode", step=ODE_STEP)
     bound_tightens: ClassVar[bool] = False
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:

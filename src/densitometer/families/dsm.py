@@ -53,6 +53,7 @@ from densitometer.domains import (
     ShareOrZero,
     Steps,
 )
+from densitometer.estimates import Provenance
 from densitometer.families.base import Family, Info
 from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardiser
@@ -129,7 +130,7 @@ class DiffusionModel(HasDensity, HasScore, HasPath):
     log_sigma_max: float = eqx.field(static=True)
     sampler: str = eqx.field(static=True)
 
-    density_provenance: ClassVar[str] = f"ode(step={ODE_STEP})"
+    density_provenance: ClassVar[Provenance] = Provenance.of("ode", step=ODE_STEP)
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
         return self._path(key, frames=2)[-1]

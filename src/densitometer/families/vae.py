@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Int, Key, Scalar
 from densitometer.blocks.nets import MLP, Activation
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import Count, Depth, Positive, PositiveOrZero, Share, Steps
+from densitometer.estimates import Provenance
 from densitometer.families.base import Family, Info
 from densitometer.gaussian import log_normal
 from densitometer.models import HasBound, HasDensity, HasPath, Model, Standardiser
@@ -199,7 +200,7 @@ class PlanarVAEModel(VAEModel, HasDensity):
 
     marginal: Mixture
 
-    density_provenance: ClassVar[str] = f"quadrature(nodes={NODES})"
+    density_provenance: ClassVar[Provenance] = Provenance.of("quadrature", nodes=NODES)
     derived: ClassVar[tuple[str, ...]] = (*VAEModel.derived, "marginal")
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:

@@ -20,7 +20,7 @@ from densitometer.findings.digits import KEEP, plus_minus, span
 from densitometer.findings.results import CellFiles, Measure, Results
 from densitometer.metrics import faults as scores
 from densitometer.metrics.density import MARGIN
-from densitometer.metrics.grids import Grid, GridLaw
+from densitometer.metrics.grids import Grid, GridDensity
 
 if TYPE_CHECKING:
     from densitometer.scoring.floors import Floor
@@ -121,7 +121,7 @@ def _own(fault: Fault, everywhere: dict[str, tuple[Fault, ...]]) -> float:
     return fault.certainty - statistics.median_low(alike)
 
 
-def law_of(results: Results, target: str) -> GridLaw | None:
+def law_of(results: Results, target: str) -> GridDensity | None:
     """The truth on the pictures' grid; None if its cell is missing or it is not planar."""
     box = results.box(target)
     log_density = results.cell(target, "truth").log_density
@@ -129,7 +129,7 @@ def law_of(results: Results, target: str) -> GridLaw | None:
         return None
     lower, upper = box.tolist()
     grid = Grid.over((tuple(lower), tuple(upper)), len(log_density), MARGIN)
-    return GridLaw.of(grid, log_density)
+    return GridDensity.of(grid, log_density)
 
 
 def support_of(results: Results, target: str) -> Float[np.ndarray, "ny nx"]:
@@ -144,7 +144,7 @@ def support_of(results: Results, target: str) -> Float[np.ndarray, "ny nx"]:
 class Place:
     """The truth's windows."""
 
-    def __init__(self, results: Results, target: str, law: GridLaw):
+    def __init__(self, results: Results, target: str, law: GridDensity):
         self.law = law
         self.support = support_of(results, target)
         spacing = [float(a[1] - a[0]) for a in law.grid]
@@ -244,7 +244,8 @@ def _floor(
     results: Results, target: str, metric: str, measure: Measure
 ) -> "tuple[Floor | None, float]":
     """What true samples score, and how many times that far chance takes the worst metric of all."""
-    from densitometer.scoring.floors import NORMAL, Floor
+    from densitometer.metrics.base import NORMAL
+    from densitometer.scoring.floors import Floor
 
     floors = results.floors(target)
     if floors is not None:

@@ -3,15 +3,20 @@
 import functools
 from typing import NamedTuple
 
+from densitometer import metrics
 from densitometer.findings.comparisons import Difference, compare, difference
 from densitometer.findings.results import CellFiles, Measure, Results
-from densitometer.scoring.consistency import broken
+from densitometer.metrics import METRICS
+from densitometer.scoring.consistency import violations
 from densitometer.study.plan import REFERENCES
 
 BASELINES = {"kde": "the cross-validated KDE", "gmm": "the Gaussian mixture"}
 """What any family should beat to earn its training, and how sentences call it."""
 
-LARGER_IS_BETTER = frozenset({"bhattacharyya", "bhattacharyya_exact"})
+
+def larger_is_better(metric: str) -> bool:
+    """Whether the larger of two values of a metric is the better one."""
+    return metric in METRICS and metrics.get(metric).better == "higher"
 
 
 def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
@@ -25,7 +30,7 @@ def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
     ]
     if not ranked:
         return ()
-    sign = -1 if metric in LARGER_IS_BETTER else 1
+    sign = -1 if larger_is_better(metric) else 1
     ranked.sort(key=lambda pair: sign * pair[1].value)
     leader = ranked[0][1]
     return tuple(family for family, m in ranked if compare(m, leader) == 0)
@@ -38,7 +43,7 @@ def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, 
     cannot be told apart from its best. A number that cannot be is not ranked.
     """
     flagged = impossible(results)
-    sign = -1 if metric in LARGER_IS_BETTER else 1
+    sign = -1 if larger_is_better(metric) else 1
     entered = [(b, results.measure(target, b, metric)) for b in BASELINES]
     entered = [(b, m) for b, m in entered if m] + results.ranked(target, metric)
     entered = [(f, m) for f, m in entered if (target, f, metric) not in flagged]
@@ -60,7 +65,7 @@ def impossible(results: Results) -> dict[tuple[str, str, str], str]:
     for target in results.targets:
         for family in (*REFERENCES, *results.families):
             for files in results.cells(target, family):
-                for metric, why in broken(files.scorecard, results.entropy(target)):
+                for metric, why in violations(files.scorecard, results.entropy(target)):
                     found[target, family, metric] = f"Impossible: {where(results, files)}: {why}."
     return found
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.errors import UsageError
-from densitometer.estimates import Estimate
+from densitometer.estimates import Estimate, Provenance
 from densitometer.findings import digits
 from densitometer.metrics import METRICS
 from densitometer.study.plan import Cell, Plan
@@ -43,19 +43,19 @@ class Measure:
     stderr: float
     """The standard error of `value`, for comparisons."""
     seeds: int
-    provenance: str
+    provenance: Provenance
     by_seed: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """The estimate of each seed."""
 
     @property
     def kind(self) -> str:
         """How the number was obtained, without the details."""
-        return self.provenance.split("(")[0]
+        return self.provenance.kind
 
     @property
     def is_bound(self) -> bool:
         """Whether the number only bounds the metric: it must then be labelled wherever it goes."""
-        return self.kind in ("bound", "importance")
+        return self.provenance.is_bound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,9 @@ class CellFiles:
         """The estimates by metric; empty if the cell is not done."""
         rows = self._json("scorecard.json", [])
         return {
-            r["metric"]: Estimate(_number(r["value"]), _number(r["stderr"]), r["provenance"])
+            r["metric"]: Estimate(
+                _number(r["value"]), _number(r["stderr"]), Provenance.parse(r["provenance"])
+            )
             for r in rows
         }
 

@@ -12,27 +12,23 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Literal, TypeVar
 
+from densitometer import metrics
 from densitometer.findings import localise
 from densitometer.findings.comparisons import compare
 from densitometer.findings.digits import count, in_words, listed, plus_minus
 from densitometer.findings.ranking import (
     BASELINES,
-    LARGER_IS_BETTER,
     Choice,
     behind,
     best,
     choice,
     impossible,
+    larger_is_better,
     where,
 )
 from densitometer.findings.results import Measure, Results
 from densitometer.findings.trends import trend
-
-BOUNDS = {"nll_elbo": "ELBO", "nll_importance": "importance-weighted bound"}
-"""Upper bounds on `nll`, and how sentences call them."""
-
-BEST = {"kl": "density", "bhattacharyya": "overlap of samples", "off_support": "support"}
-"""By what a family can be the best, and how sentences call it."""
+from densitometer.scoring.verdict import verdict
 
 LEAK = 0.005
 """Share of samples off the support, above the truth's own, from which a leak is worth a word."""
@@ -218,9 +214,9 @@ def leaks(results: Results, target: str) -> Iterator[Finding]:
 def strengths(results: Results, family: str) -> Iterator[Finding]:
     """Where a family is the best or as good, beats the baselines, or passes for true."""
     places: dict[tuple[str, ...], list[str]] = {}
-    for metric, what in BEST.items():
-        if on := tuple(t for t in results.targets if family in best(results, t, metric)):
-            places.setdefault(on, []).append(what)
+    for metric in filter(lambda m: m.aspect, metrics.every()):
+        if on := tuple(t for t in results.targets if family in best(results, t, metric.name)):
+            places.setdefault(on, []).append(metric.aspect)
     clauses = [f"{listed(what)} on {_all(results, on)}" for on, what in places.items()]
     text = f"Best, alone or tied, by {'; by '.join(clauses)}." if clauses else "Nowhere the best."
     yield Finding(text)
@@ -298,18 +294,19 @@ def own_density(results: Results, family: str) -> Iterator[Finding]:
 
 def bound_gaps(results: Results, family: str) -> Iterator[Finding]:
     """How much worse than the exact likelihood the bounds on it are."""
-    for metric, words in BOUNDS.items():
+    for metric in filter(lambda m: m.bounds, metrics.every()):
         gaps, how = [], ""
         for target in results.targets:
-            exact = results.measure(target, family, "nll")
-            bound = results.measure(target, family, metric)
+            exact = results.measure(target, family, metric.bounds)
+            bound = results.measure(target, family, metric.name)
             if bound and exact and compare(bound, exact) > 0:
                 error = math.hypot(bound.stderr, exact.stderr)
                 gap = plus_minus(bound.value - exact.value, error, unit="nats")
                 gaps.append(f"{gap} on {target}")
                 how = f"{bound.kind} against {exact.kind}"
         if gaps:
-            yield Finding(f"Its {words} is loose by {listed(gaps)} ({how}; 0 if it were tight).")
+            label = metric.label[0].lower() + metric.label[1:]
+            yield Finding(f"Its {label} is loose by {listed(gaps)} ({how}; 0 if it were tight).")
 
 
 RULES: tuple[tuple[str, Rule], ...] = (
@@ -375,7 +372,7 @@ def _passes(results: Results, target: str, family: str) -> bool | None:
     cards = [c.scorecard for c in results.cells(target, family) if c.done]
     if floors is None or not cards:
         return None
-    return 2 * sum(floors.verdict(card).fault is None for card in cards) > len(cards)
+    return 2 * sum(verdict(floors, card).fault is None for card in cards) > len(cards)
 
 
 def _signs(results: Results, target: str, family: str) -> dict[str, int]:
@@ -491,7 +488,7 @@ def _unfinished(results: Results) -> Iterator[Finding]:
 
 def _verdicts(results: Results, target: str, measure: Measure, metric: str) -> str:
     """Such as: beats the cross-validated KDE (0.178 ± 0.007) and ties with the Gaussian mixture."""
-    better = -1 if metric not in LARGER_IS_BETTER else 1
+    better = 1 if larger_is_better(metric) else -1
     by_verb: dict[str, list[str]] = {}
     for name, words in BASELINES.items():
         baseline = results.measure(target, name, metric)

@@ -1,46 +1,65 @@
-"""How far from true: one file a kind of comparison, each function on plain arrays."""
+"""How far from the truth: one file a kind of comparison, one class a metric."""
 
+import functools
+from collections.abc import Iterator
+
+from densitometer.metrics.base import Metric
 from densitometer.registry import Registry
 
-__all__ = ["METRICS"]
+__all__ = ["METRICS", "every", "get"]
 
 METRICS = Registry(
     "metric",
     "metrics",
     {
-        "kl": "densitometer.metrics.density:kl",
-        "nll": "densitometer.metrics.density:nll",
-        "reverse_kl": "densitometer.metrics.density:reverse_kl",
-        "jensen_shannon": "densitometer.metrics.density:jensen_shannon",
-        "total_variation": "densitometer.metrics.density:total_variation",
-        "hellinger": "densitometer.metrics.density:hellinger",
-        "bhattacharyya_exact": "densitometer.metrics.density:bhattacharyya_exact",
-        "nll_elbo": "densitometer.metrics.density:nll_elbo",
-        "nll_importance": "densitometer.metrics.density:nll_importance",
-        "bound_gap": "densitometer.metrics.density:bound_gap",
-        "fisher_divergence": "densitometer.metrics.density:fisher_divergence",
-        "mass": "densitometer.metrics.density:mass",
-        "self_bhattacharyya": "densitometer.metrics.overlap:self_bhattacharyya",
-        "bhattacharyya": "densitometer.metrics.overlap:bhattacharyya",
-        "kde_log_likelihood": "densitometer.metrics.kde:kde_log_likelihood",
-        "kde_cv_log_likelihood": "densitometer.metrics.kde:kde_cv_log_likelihood",
-        "mmd2": "densitometer.metrics.two_sample:mmd2",
-        "energy_distance": "densitometer.metrics.two_sample:energy_distance",
-        "sliced_w2": "densitometer.metrics.two_sample:sliced_w2",
-        "w2": "densitometer.metrics.two_sample:w2",
-        "c2st": "densitometer.metrics.two_sample:c2st",
-        "precision": "densitometer.metrics.two_sample:precision",
-        "recall": "densitometer.metrics.two_sample:recall",
-        "off_support": "densitometer.metrics.support:off_support",
-        "duplicates": "densitometer.metrics.support:duplicates",
-        "log_true_density": "densitometer.metrics.density:log_true_density",
-        "shift": "densitometer.metrics.faults:shift",
-        "blur": "densitometer.metrics.faults:blur",
-        "temperature": "densitometer.metrics.faults:temperature",
-        "leak": "densitometer.metrics.faults:leak",
-        "mode_weights": "densitometer.metrics.modes:mode_weights",
-        "acceptance": "densitometer.metrics.diagnostics:acceptance",
-        "nfe": "densitometer.metrics.diagnostics:nfe",
+        "kl": "densitometer.metrics.density:KL",
+        "jensen_shannon": "densitometer.metrics.density:JensenShannon",
+        "total_variation": "densitometer.metrics.density:TotalVariation",
+        "hellinger": "densitometer.metrics.density:Hellinger",
+        "bhattacharyya_exact": "densitometer.metrics.density:BhattacharyyaExact",
+        "nll": "densitometer.metrics.density:NLL",
+        "reverse_kl": "densitometer.metrics.density:ReverseKL",
+        "mass": "densitometer.metrics.density:Mass",
+        "fisher_divergence": "densitometer.metrics.density:FisherDivergence",
+        "nll_elbo": "densitometer.metrics.density:NegativeELBO",
+        "bound_gap": "densitometer.metrics.density:BoundGap",
+        "nll_importance": "densitometer.metrics.density:NegativeImportanceBound",
+        "self_bhattacharyya": "densitometer.metrics.overlap:SelfBhattacharyya",
+        "acceptance": "densitometer.metrics.diagnostics:Acceptance",
+        "nfe": "densitometer.metrics.diagnostics:NFE",
+        "bhattacharyya": "densitometer.metrics.overlap:Bhattacharyya",
+        "off_support": "densitometer.metrics.support:OffSupport",
+        "duplicates": "densitometer.metrics.support:Duplicates",
+        "kde_log_likelihood": "densitometer.metrics.kde:KDELogLikelihood",
+        "kde_cv_log_likelihood": "densitometer.metrics.kde:CrossValidatedKDELogLikelihood",
+        "shift": "densitometer.metrics.faults:Shift",
+        "blur": "densitometer.metrics.faults:Blur",
+        "leak": "densitometer.metrics.faults:Leak",
+        "temperature": "densitometer.metrics.faults:Temperature",
+        "log_true_density": "densitometer.metrics.density:LogTrueDensity",
+        "mode_weights": "densitometer.metrics.modes:ModeWeights",
+        "mmd2": "densitometer.metrics.two_sample:MMD2",
+        "energy_distance": "densitometer.metrics.two_sample:EnergyDistance",
+        "sliced_w2": "densitometer.metrics.two_sample:SlicedW2",
+        "w2": "densitometer.metrics.two_sample:W2",
+        "c2st": "densitometer.metrics.two_sample:C2ST",
+        "precision": "densitometer.metrics.two_sample:Precision",
+        "recall": "densitometer.metrics.two_sample:Recall",
     },
 )
-"""The metrics by name: a new one is one line here."""
+"""The metrics by name, in the order of tables: a new one is one line here."""
+
+
+@functools.cache
+def get(name: str) -> Metric:
+    """A metric by its name.
+
+    Raises:
+        UsageError: there is no such metric.
+    """
+    return METRICS[name]()
+
+
+def every() -> Iterator[Metric]:
+    """All metrics, in the order of the registry."""
+    return (get(name) for name in METRICS)

@@ -1,16 +1,20 @@
 """Comparisons of log-densities, for models that have one. All in nats, data coordinates."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from densitometer.estimates import Estimate
+from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.metrics.base import Metric, below, mean, of_samples
 from densitometer.metrics.grids import Grid
 
-Array = np.ndarray
+if TYPE_CHECKING:
+    from densitometer.scoring.evidence import Evidence
 
+Array = np.ndarray
 
 MARGIN = 0.05
 """How far the grid of densities reaches beyond the target's box, in units of the box's side."""
@@ -19,152 +23,389 @@ MASS_TOLERANCE = 1e-3
 """How far from 1 a density may integrate before it is called wrong."""
 
 
-def mean(values: Float[Array, " n"], provenance: str) -> Estimate:
-    """The mean of independent values and its standard error, sd/√n."""
-    values = np.asarray(values, np.float64)
-    with np.errstate(invalid="ignore"):  # a −inf makes the mean infinite and the error undefined
-        return Estimate(
-            float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))), provenance
-        )
-
-
-def kl(log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: str) -> Estimate:
-    """KL(p‖q) = E_p[log p(x) − log q(x)], from both log-densities at fresh true points.
+class KL(Metric):
+    """KL(p‖q) = E_p[log p(x) − log q(x)].
 
     Nats; 0 for the truth, larger is worse; cost one density evaluation a point. It punishes what
     the model misses, and hardly sees mass that the model puts where the truth has none. Source:
     Kullback & Leibler (1951).
     """
-    return mean(np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64), provenance)
+
+    name = "kl"
+    label = "KL divergence"
+    unit = "nats"
+    needs = ("log_q",)
+    perfect = 0.0
+    range = (0.0, math.inf)
+    below_by_chance = True
+    title = "KL(p ‖ q) in nats: 0 is perfect"
+    aspect = "density"
+    glance = "KL"
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
+
+    @staticmethod
+    def of(
+        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at fresh true points."""
+        return mean(np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64), provenance)
 
 
-def nll(log_q: Float[Array, " n"], provenance: str) -> Estimate:
-    """Negative log-likelihood −E_p[log q(x)] at fresh true points: KL(p‖q) + H(p). Nats.
-
-    Its error is larger than that of `kl`, which takes the truth's own scatter away.
-    """
-    return mean(-np.asarray(log_q), provenance)
-
-
-def nll_elbo(elbo: Float[Array, " n"]) -> Estimate:
-    """−E_p[ELBO(x)] at fresh true points: an upper bound on `nll`. Nats.
-
-    Source: Kingma & Welling (2014). Never to be compared with an exact value without its label.
-    """
-    return mean(-np.asarray(elbo), "bound")
-
-
-def nll_importance(bound: Float[Array, " n"], k: int) -> Estimate:
-    """−E_p of the k-sample importance-weighted bound: between `nll` and `nll_elbo`. Nats.
-
-    Source: Burda, Grosse & Salakhutdinov (2016).
-    """
-    return mean(-np.asarray(bound), f"importance(k={k})")
-
-
-def bound_gap(elbo: Float[Array, " n"], log_q: Float[Array, " n"]) -> Estimate:
-    """How loose the bound is: E_p[log q(x) − ELBO(x)], from both at the same fresh true points.
-
-    Nats; 0 for a perfect encoder, never below. Cost two evaluations a point. It is the mean
-    KL(encoder ‖ posterior) and says nothing of how near q is to p. Source: Kingma & Welling (2014).
-    """
-    return mean(np.asarray(log_q, np.float64) - np.asarray(elbo, np.float64), "bound")
-
-
-def reverse_kl(log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: str) -> Estimate:
-    """KL(q‖p) = E_q[log q(x) − log p(x)], from both log-densities at the model's own samples.
-
-    Nats; 0 for the truth, larger is worse; cost one density evaluation a point. It punishes what
-    the model invents and hardly sees modes that it drops. Infinite where the truth has an edge and
-    the model leaks over it, so it is taken only of laws that are positive everywhere. It trusts the
-    sampler: see `self_bhattacharyya`. Source: Kullback & Leibler (1951).
-    """
-    return mean(np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64), provenance)
-
-
-def bhattacharyya_exact(
-    log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: str
-) -> Estimate:
-    """The Bhattacharyya coefficient ∫ √(p q) = E_p √(q/p), at fresh true points.
-
-    Between 0 and 1, larger is better, 1 for the truth; cost one density evaluation a point, in any
-    dimension. Nothing is smoothed and no grid is needed: where p vanishes, so does the integrand.
-    It believes that q integrates to 1 (see `mass`). It is blunt: 1 − ε²/8 for a q that is off by a
-    factor 1 ± ε. Source: Bhattacharyya (1943).
-    """
-    return mean(np.exp(_log_ratio(log_p, log_q) / 2), provenance)
-
-
-def hellinger(log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: str) -> Estimate:
-    """The Hellinger distance √(1 − ∫ √(p q)), at fresh true points.
-
-    Between 0 and 1, 0 for the truth, larger is worse; a metric in the mathematical sense. Cost and
-    blind spots are those of `bhattacharyya_exact`, from which it follows. Where the coefficient is
-    above 1 by chance the distance is 0. Source: Hellinger (1909).
-    """
-    coefficient = bhattacharyya_exact(log_p, log_q, provenance)
-    distance = math.sqrt(max(1 - coefficient.value, 0.0))
-    # d√h = dh / (2√h), but near 0 no more than the root of the error itself
-    error = math.sqrt(coefficient.stderr)
-    if distance > 0:
-        error = min(error, coefficient.stderr / (2 * distance))
-    return Estimate(distance, error, provenance)
-
-
-def total_variation(
-    log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: str
-) -> Estimate:
-    """The total variation ½ ∫ |p − q| = E_p[(1 − q/p)₊], at fresh true points.
-
-    Between 0 and 1, 0 for the truth, larger is worse: the largest difference between the two
-    probabilities of any one event. Cost one density evaluation a point. It believes that q
-    integrates to 1 (see `mass`), and does not see how far off misplaced mass is.
-    """
-    return mean(np.maximum(-np.expm1(_log_ratio(log_p, log_q)), 0.0), provenance)
-
-
-def jensen_shannon(
-    log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: str
-) -> Estimate:
-    """The Jensen–Shannon divergence ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q), at fresh true points.
+class JensenShannon(Metric):
+    """The Jensen–Shannon divergence ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q).
 
     Between 0 and log 2 nats, 0 for the truth, larger is worse. With r = q/p it is
 
         E_p[log 2 − ½ log(1 + r) − ½ r log(1 + 1/r)],
 
     in which the mass that q has where p vanishes is counted as 1 − E_p[r], so it believes that q
-    integrates to 1 (see `mass`). Cost one density evaluation a point. Bounded, so it hardly tells
-    bad from very bad. Source: Lin (1991).
+    integrates to 1 (see `Mass`). Cost one density evaluation a point. Bounded, so it hardly tells
+    bad from very bad. Source: Lin (1991), doi:10.1109/18.61115.
     """
-    t = _log_ratio(log_p, log_q)
-    with np.errstate(invalid="ignore"):  # a NaN stays one
-        missed, invented = np.logaddexp(0, t), np.exp(t) * np.logaddexp(0, -t)
-    return mean(math.log(2) - 0.5 * missed - 0.5 * invented, provenance)
+
+    name = "jensen_shannon"
+    label = "Jensen–Shannon divergence"
+    unit = "nats"
+    needs = ("log_q",)
+    perfect = 0.0
+    range = (0.0, math.log(2))
+    below_by_chance = True
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
+
+    @staticmethod
+    def of(
+        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at fresh true points."""
+        t = _log_ratio(log_p, log_q)
+        with np.errstate(invalid="ignore"):  # a NaN stays one
+            missed, invented = np.logaddexp(0, t), np.exp(t) * np.logaddexp(0, -t)
+        return mean(math.log(2) - 0.5 * missed - 0.5 * invented, provenance)
 
 
-def log_true_density(log_p: Float[Array, " n"], entropy: Estimate) -> Estimate:
-    """How much likelier the model's samples are under the truth than its own: E_q[log p] + H(p).
+class TotalVariation(Metric):
+    """The total variation ½ ∫ |p − q| = E_p[(1 − q/p)₊].
 
-    Nats; 0 for the truth, below it for samples that stray, above it for samples that crowd where
-    the truth is dense: a collapsed model is far above 0. Cost one evaluation of p a sample. Taken
-    only of laws that are positive everywhere. It sees neither missing modes nor wrong weights.
+    Between 0 and 1, 0 for the truth, larger is worse: the largest difference between the two
+    probabilities of any one event. Cost one density evaluation a point. It believes that q
+    integrates to 1 (see `Mass`), and does not see how far off misplaced mass is.
     """
-    values = mean(log_p, f"samples(n={len(log_p)})")
-    error = math.hypot(values.stderr, entropy.stderr)
-    return Estimate(values.value + entropy.value, error, values.provenance)
+
+    name = "total_variation"
+    label = "Total variation"
+    needs = ("log_q",)
+    perfect = 0.0
+    range = (0.0, 1.0)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
+
+    @staticmethod
+    def of(
+        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at fresh true points."""
+        return mean(np.maximum(-np.expm1(_log_ratio(log_p, log_q)), 0.0), provenance)
 
 
-def fisher_divergence(
-    score_p: Float[Array, "n d"], score_q: Float[Array, "n d"], provenance: str
-) -> Estimate:
-    """The Fisher divergence E_p ‖∇ log p(x) − ∇ log q(x)‖², from scores at fresh true points.
+class BhattacharyyaExact(Metric):
+    """The Bhattacharyya coefficient ∫ √(p q) = E_p √(q/p) of two densities.
+
+    Between 0 and 1, larger is better, 1 for the truth; cost one density evaluation a point, in any
+    dimension. Nothing is smoothed and no grid is needed: where p vanishes, so does the integrand.
+    It believes that q integrates to 1 (see `Mass`). It is blunt: 1 − ε²/8 for a q that is off by a
+    factor 1 ± ε. Source: Bhattacharyya (1943).
+    """
+
+    name = "bhattacharyya_exact"
+    label = "Bhattacharyya coefficient of the densities"
+    better = "higher"
+    needs = ("log_q",)
+    perfect = 1.0
+    range = (0.0, 1.0)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
+
+    @staticmethod
+    def of(
+        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at fresh true points."""
+        return mean(np.exp(_log_ratio(log_p, log_q) / 2), provenance)
+
+
+class Hellinger(Metric):
+    """The Hellinger distance √(1 − ∫ √(p q)).
+
+    Between 0 and 1, 0 for the truth, larger is worse; a metric in the mathematical sense. Cost and
+    blind spots are those of `BhattacharyyaExact`, from which it follows. Where the coefficient is
+    above 1 by chance the distance is 0. Source: Hellinger (1909).
+    """
+
+    name = "hellinger"
+    label = "Hellinger distance"
+    needs = ("log_q",)
+    perfect = 0.0
+    range = (0.0, 1.0)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
+
+    @staticmethod
+    def of(
+        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at fresh true points."""
+        coefficient = BhattacharyyaExact.of(log_p, log_q, provenance)
+        distance = math.sqrt(max(1 - coefficient.value, 0.0))
+        # d√h = dh / (2√h), but near 0 no more than the root of the error itself
+        error = math.sqrt(coefficient.stderr)
+        if distance > 0:
+            error = min(error, coefficient.stderr / (2 * distance))
+        return Estimate(distance, error, provenance)
+
+
+class NLL(Metric):
+    """Negative log-likelihood −E_p[log q(x)] = KL(p‖q) + H(p).
+
+    Nats; H(p) for the truth. Its error is larger than that of `KL`, which takes the truth's own
+    scatter away.
+    """
+
+    name = "nll"
+    label = "Negative log-likelihood"
+    unit = "nats"
+    needs = ("log_q",)
+    perfect = "entropy"
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_q, evidence.provenance)
+
+    @staticmethod
+    def of(log_q: Float[Array, " n"], provenance: Provenance) -> Estimate:
+        """From log-densities at fresh true points."""
+        return mean(-np.asarray(log_q), provenance)
+
+
+class _Bound(Metric):
+    """An upper bound on `NLL`: never below it, nor below the entropy of the truth."""
+
+    unit = "nats"
+    perfect = "entropy"
+    bounds = "nll"
+
+    def violations(
+        self, estimate: Estimate, card: Mapping[str, Estimate], entropy: Estimate | None
+    ) -> Iterator[str]:
+        """Beside those of every metric: a bound that is below what it bounds."""
+        yield from super().violations(estimate, card, entropy)
+        bounded = f"{self.shown(estimate)}: a bound, and below"
+        if (exact := card.get(self.bounds)) and below(estimate, exact):
+            yield f"{bounded} the exact {exact.value:.4f}"
+        elif entropy and below(estimate, entropy):
+            yield f"{bounded} the truth's entropy, {entropy.value:.4f}"
+
+
+class NegativeELBO(_Bound):
+    """−E_p[ELBO(x)]: an upper bound on `NLL`, the evidence lower bound with its sign changed.
+
+    Nats. Never to be compared with an exact value without its label. Source: Kingma & Welling
+    (2014), arXiv:1312.6114.
+    """
+
+    name = "nll_elbo"
+    label = "Negative ELBO"
+    needs = ("elbo",)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.elbo)
+
+    @staticmethod
+    def of(elbo: Float[Array, " n"]) -> Estimate:
+        """From the bound at fresh true points."""
+        return mean(-np.asarray(elbo), Provenance("bound"))
+
+
+class BoundGap(Metric):
+    """How loose the bound is: E_p[log q(x) − ELBO(x)].
+
+    Nats; 0 for a perfect encoder, never below. Cost two evaluations a point. It is the mean
+    KL(encoder ‖ posterior) and says nothing of how near q is to p. Source: Kingma & Welling
+    (2014), arXiv:1312.6114.
+    """
+
+    name = "bound_gap"
+    label = "Gap of the ELBO"
+    unit = "nats"
+    needs = ("elbo", "log_q")
+    perfect = 0.0
+    range = (0.0, math.inf)
+    below_by_chance = True
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.elbo, evidence.log_q)
+
+    @staticmethod
+    def of(elbo: Float[Array, " n"], log_q: Float[Array, " n"]) -> Estimate:
+        """From bound and log-density at the same fresh true points."""
+        gap = np.asarray(log_q, np.float64) - np.asarray(elbo, np.float64)
+        return mean(gap, Provenance("bound"))
+
+
+class NegativeImportanceBound(_Bound):
+    """−E_p of the k-sample importance-weighted bound: between `NLL` and `NegativeELBO`.
+
+    Nats. Source: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
+    """
+
+    name = "nll_importance"
+    label = "Negative importance-weighted bound"
+    needs = ("importance",)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(*evidence.importance)
+
+    @staticmethod
+    def of(bound: Float[Array, " n"], k: int) -> Estimate:
+        """From the bound of k samples at fresh true points."""
+        return mean(-np.asarray(bound), Provenance.of("importance", k=k))
+
+
+class ReverseKL(Metric):
+    """KL(q‖p) = E_q[log q(x) − log p(x)].
+
+    Nats; 0 for the truth, larger is worse; cost one density evaluation a point. It punishes what
+    the model invents and hardly sees modes that it drops. Infinite where the truth has an edge and
+    the model leaks over it, so it is taken only of targets that are positive everywhere. It trusts
+    the sampler: see `SelfBhattacharyya`. Source: Kullback & Leibler (1951).
+    """
+
+    name = "reverse_kl"
+    label = "Reverse KL divergence"
+    unit = "nats"
+    needs = ("log_q", "smooth")
+    perfect = 0.0
+    range = (0.0, math.inf)
+    below_by_chance = True
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p_own, evidence.log_q_own, evidence.provenance)
+
+    @staticmethod
+    def of(
+        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at the model's own samples."""
+        return mean(np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64), provenance)
+
+
+class Mass(Metric):
+    """∫ q(x) dx by the midpoint rule; 1 for any density that deserves the name.
+
+    The fine grid covers the target's box and a margin; eight coarse ones around it catch tails.
+    The stated error is the scatter of the four interleaved subgrids of half the resolution, which
+    overstates that of the whole. Two dimensions only, and of no density that is exact.
+    """
+
+    name = "mass"
+    label = "Mass of the density"
+    better = "neither"
+    needs = ("mass",)
+    dims = (2, 2)
+    perfect = 1.0
+    tolerance = MASS_TOLERANCE
+    range = (0.0, math.inf)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return evidence.mass
+
+    @staticmethod
+    def of(
+        log_q: Callable[[Float[Array, "n 2"]], Float[Array, " n"]],
+        grid: Grid,
+        log_density: Float[Array, "ny nx"],
+        provenance: Provenance,
+    ) -> Estimate:
+        """From a log-density and its values at the midpoints of a grid."""
+        around = grid.around(16)
+        with np.errstate(over="ignore", invalid="ignore"):  # a broken density is infinite or NaN
+            density = np.exp(log_density.astype(np.float64))
+            subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
+            points = np.concatenate([g.points for g in around])
+            beyond = np.exp(np.asarray(log_q(points), np.float64))
+            tails = sum(
+                g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True)
+            )
+            error = float(np.std(subgrids, ddof=1) / 2)
+        return Estimate(float(np.mean(subgrids) + tails), error, provenance)
+
+    def violations(
+        self, estimate: Estimate, card: Mapping[str, Estimate], entropy: Estimate | None
+    ) -> Iterator[str]:
+        """Beside those of every metric: a mass that is not 1."""
+        found = list(super().violations(estimate, card, entropy))
+        yield from found
+        slack = 3 * estimate.stderr if math.isfinite(estimate.stderr) else 0.0
+        if not found and abs(estimate.value - 1) > MASS_TOLERANCE + slack:
+            yield f"the density integrates to {estimate.value:.4f}, not to 1"
+
+
+class FisherDivergence(Metric):
+    """The Fisher divergence E_p ‖∇ log p(x) − ∇ log q(x)‖².
 
     In 1 / (data unit)²; 0 for the truth, larger is worse. It compares slopes alone: it hardly sees
     how mass is shared among modes with nothing between them, and it is defined only where the
     truth's density is smooth and vanishes at its border. Source: Johnson (2004); Hyvärinen (2005).
     """
-    difference = np.asarray(score_p, np.float64) - np.asarray(score_q, np.float64)
-    return mean(np.sum(difference**2, axis=1), provenance)
+
+    name = "fisher_divergence"
+    label = "Fisher divergence"
+    unit = "1 / (data unit)²"
+    needs = ("scores", "smooth")
+    perfect = 0.0
+    range = (0.0, math.inf)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(*evidence.scores, EXACT)
+
+    @staticmethod
+    def of(
+        score_p: Float[Array, "n d"], score_q: Float[Array, "n d"], provenance: Provenance
+    ) -> Estimate:
+        """From scores at fresh true points."""
+        difference = np.asarray(score_p, np.float64) - np.asarray(score_q, np.float64)
+        return mean(np.sum(difference**2, axis=1), provenance)
+
+
+class LogTrueDensity(Metric):
+    """How much likelier the model's samples are under the truth than its own: E_q[log p] + H(p).
+
+    Nats; 0 for the truth, below it for samples that stray, above it for samples that crowd where
+    the truth is dense: a collapsed model is far above 0. Cost one evaluation of p a sample. Taken
+    only of targets that are positive everywhere. It sees neither missing modes nor wrong weights.
+    """
+
+    name = "log_true_density"
+    label = "True log-density of the samples"
+    unit = "nats"
+    better = "neither"
+    needs = ("smooth",)
+    limit = 0.0
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p_own, evidence.target.entropy)
+
+    @staticmethod
+    def of(log_p: Float[Array, " n"], entropy: Estimate) -> Estimate:
+        """From the true log-density at the model's samples, and H(p)."""
+        values = mean(log_p, of_samples(log_p))
+        error = math.hypot(values.stderr, entropy.stderr)
+        return Estimate(values.value + entropy.value, error, values.provenance)
 
 
 def _log_ratio(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -174,27 +415,3 @@ def _log_ratio(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Float[Ar
     """
     ratio = np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64)
     return np.where(ratio == np.inf, np.nan, np.clip(ratio, -700.0, 700.0))
-
-
-def mass(
-    log_q: Callable[[Float[Array, "n 2"]], Float[Array, " n"]],
-    grid: Grid,
-    log_density: Float[Array, "ny nx"],
-    provenance: str,
-) -> Estimate:
-    """∫ q(x) dx by the midpoint rule; 1 for any density that deserves the name.
-
-    The fine grid covers the target's box and a margin; eight coarse ones around it catch tails.
-    The stated error is the scatter of the four interleaved subgrids of half the resolution, which
-    overstates that of the whole. Two dimensions only.
-    """
-    around = grid.around(16)
-    with np.errstate(over="ignore", invalid="ignore"):  # of a broken density it is infinite or NaN
-        density = np.exp(log_density.astype(np.float64))
-        subgrids = [4 * grid.cell * density[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
-        beyond = np.exp(np.asarray(log_q(np.concatenate([g.points for g in around])), np.float64))
-        tails = sum(
-            g.cell * float(d.sum()) for g, d in zip(around, np.split(beyond, 8), strict=True)
-        )
-        error = float(np.std(subgrids, ddof=1) / 2)
-    return Estimate(float(np.mean(subgrids) + tails), error, provenance)

@@ -1,21 +1,48 @@
-"""What a model's sampler tells of itself: neither better nor worse, but worth knowing."""
+"""What a model's sampler reports of itself: neither better nor worse, but worth knowing."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.density import mean
+from densitometer.metrics.base import Metric, mean, of_samples
+
+if TYPE_CHECKING:
+    from densitometer.scoring.evidence import Evidence
 
 
-def acceptance(shares: Float[np.ndarray, " n"]) -> Estimate:
+class _Diagnostic(Metric):
+    """The mean over draws of a number that the model's `diagnostics` have under this name."""
+
+    better = "neither"
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.diagnostics[self.name])
+
+    @staticmethod
+    def of(values: Float[np.ndarray, " n"]) -> Estimate:
+        """From the number of each draw."""
+        return mean(np.asarray(values), of_samples(values))
+
+
+class Acceptance(_Diagnostic):
     """The mean share of accepted Metropolis moves, over draws.
 
     Between 0 and 1; Langevin moves mix fastest near 0.57 (Roberts & Rosenthal, 1998), and near 0
     the sampler stands still.
     """
-    return mean(shares, f"samples(n={len(shares)})")
+
+    name = "acceptance"
+    label = "Accepted moves"
+    needs = ("acceptance",)
+    range = (0.0, 1.0)
 
 
-def nfe(evaluations: Float[np.ndarray, " n"]) -> Estimate:
+class NFE(_Diagnostic):
     """The mean number of function evaluations of the network that one draw costs."""
-    return mean(evaluations, f"samples(n={len(evaluations)})")
+
+    name = "nfe"
+    label = "Function evaluations a draw"
+    needs = ("nfe",)
+    range = (0.0, float("inf"))

@@ -1,4 +1,4 @@
-"""Laws on a grid of cells: as they are, smoothed, and seen from points. Two dimensions only."""
+"""Distributions on a grid of cells: as they are, smoothed, and seen from points, in the plane."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ NOTHING = 9.0
 """How many nats below its maximum a density is nothing: a ten-thousandth of the maximum."""
 
 BANDWIDTH = 0.1
-"""Bandwidth of the smoothing in units of a law's standard deviation, axis by axis."""
+"""Bandwidth of the smoothing in units of a distribution's standard deviation, axis by axis."""
 
 BLOCK = 4_000
 """Points smoothed at once: two kernels of so many are some 25 MB."""
@@ -40,7 +40,7 @@ class Grid(NamedTuple):
             ValueError: the box is not two-dimensional.
         """
         if len(box[0]) != 2:
-            raise ValueError("grids are for two-dimensional laws.")
+            raise ValueError("grids are for two-dimensional distributions.")
         axes = []
         for low, high in zip(*box, strict=True):
             pad = margin * (high - low)
@@ -100,8 +100,8 @@ class Grid(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GridLaw:
-    """A law given by the probabilities of cells, and a Gaussian kernel to smooth it with."""
+class GridDensity:
+    """A distribution given by probabilities of cells, and a Gaussian kernel to smooth it with."""
 
     grid: Grid
     cells: Float[Array, "ny nx"]
@@ -115,14 +115,14 @@ class GridLaw:
         grid: Grid,
         log_density: Float[Array, "ny nx"],
         widths: Float[Array, " 2"] | None = None,
-    ) -> "GridLaw":
-        """The law of a log-density at the midpoints; `widths` are 0.1 of its own sds if not given.
+    ) -> "GridDensity":
+        """The distribution of a log-density at the midpoints, normalised on the grid.
 
-        It is normalised on the grid.
+        `widths` are 0.1 of its own standard deviations if not given.
         """
         with np.errstate(
             over="ignore", invalid="ignore"
-        ):  # a broken density is no law; see `sound`
+        ):  # a broken density has no probabilities; see `sound`
             weights = np.exp(log_density.astype(np.float64))
             weights = weights / weights.sum()
         law = cls(grid, weights, np.ones(2))
@@ -130,12 +130,12 @@ class GridLaw:
 
     @functools.cached_property
     def means(self) -> Float[Array, " 2"]:
-        """The law's mean on each axis."""
+        """The distribution's mean on each axis."""
         return np.array([w @ a for a, w in zip(self.grid, self._marginals, strict=True)])
 
     @functools.cached_property
     def sds(self) -> Float[Array, " 2"]:
-        """The law's standard deviation on each axis."""
+        """The distribution's standard deviation on each axis."""
         of_axes = zip(self.grid, self._marginals, self.means, strict=True)
         return np.sqrt([w @ (a - m) ** 2 for a, w, m in of_axes])
 
@@ -145,7 +145,7 @@ class GridLaw:
 
     @functools.cached_property
     def smoothed(self) -> Float[Array, "ny nx"]:
-        """The density of the law after convolution with the kernel."""
+        """The density after convolution with the kernel."""
         kx, ky = (self._kernel(axis, a) for axis, a in enumerate(self.grid))
         return ky @ self.cells @ kx.T
 
@@ -168,7 +168,7 @@ class GridLaw:
             total += ky @ kx.T
         return total / len(points)
 
-    def seen_from(
+    def smooth_at(
         self, points: Float[Array, "n 2"], values: Float[Array, "ny nx"]
     ) -> Float[Array, " n"]:
         """∫ k(x − xᵢ) values(x) dx for each point: a function on the grid, smoothed, at points."""

@@ -1,16 +1,20 @@
 """Kernel density estimates: the field's habit, beside a version with a chosen bandwidth."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
-from densitometer.estimates import Estimate
-from densitometer.metrics.density import mean
+from densitometer.estimates import Estimate, Provenance
+from densitometer.metrics.base import Metric, below, mean
 from densitometer.metrics.order import in_random_order
+
+if TYPE_CHECKING:
+    from densitometer.scoring.evidence import Evidence
 
 Array = np.ndarray
 
@@ -21,23 +25,56 @@ LEFT_OUT = 4_000
 """Points that choose a bandwidth at most."""
 
 
-def kde_log_likelihood(samples: Float[Array, "n d"], points: Float[Array, "m d"]) -> Estimate:
+class _KDELikelihood(Metric):
+    """A mean log-density under a density made of samples: never above −H(p), whatever the model."""
+
+    unit = "nats"
+    better = "higher"
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.compared, evidence.test)
+
+    def violations(
+        self, estimate: Estimate, card: Mapping[str, Estimate], entropy: Estimate | None
+    ) -> Iterator[str]:
+        """Beside those of every metric: a density closer to the truth than the truth."""
+        yield from super().violations(estimate, card, entropy)
+        if entropy and below(estimate._replace(value=-estimate.value), entropy):
+            truth = f"the truth's own mean, {-entropy.value:.4f}"
+            yield f"{self.shown(estimate)}, above {truth}"
+
+
+class KDELogLikelihood(_KDELikelihood):
     """Mean log-density of true points under a KDE of the model's samples, default bandwidth.
 
     scipy's Gaussian kernel with Scott's rule, n^(−1/(d+4)) times the samples' covariance, as most
     papers on these toys use it. Nats, larger is better, cost O(n·m). It is biased by half a nat or
     more, and so is the score of a perfect sampler: read it only beside the truth's row.
     """
-    return _log_likelihood(samples, points, lambda s: len(s) ** (-1 / (s.shape[1] + 4)))
+
+    name = "kde_log_likelihood"
+    label = "Log-likelihood of a KDE of the samples"
+
+    @staticmethod
+    def of(samples: Float[Array, "n d"], points: Float[Array, "m d"]) -> Estimate:
+        """From the model's samples, and true points."""
+        return _log_likelihood(samples, points, lambda s: len(s) ** (-1 / (s.shape[1] + 4)))
 
 
-def kde_cv_log_likelihood(samples: Float[Array, "n d"], points: Float[Array, "m d"]) -> Estimate:
-    """The same with the bandwidth that maximises the samples' leave-one-out likelihood.
+class CrossValidatedKDELogLikelihood(_KDELikelihood):
+    """`KDELogLikelihood` with the bandwidth that maximises the leave-one-out likelihood.
 
     Nats, larger is better, cost O(n·m). Far less biased than the default; still an estimate
     whose ceiling is the truth's row. Source: Habbema, Hermans & van den Broek (1974).
     """
-    return _log_likelihood(samples, points, cross_validated_factor)
+
+    name = "kde_cv_log_likelihood"
+    label = "Log-likelihood of a cross-validated KDE of the samples"
+
+    @staticmethod
+    def of(samples: Float[Array, "n d"], points: Float[Array, "m d"]) -> Estimate:
+        """From the model's samples, and true points."""
+        return _log_likelihood(samples, points, cross_validated_factor)
 
 
 def cross_validated_factor(samples: Float[Array, "n d"]) -> float:
@@ -71,9 +108,9 @@ def _log_likelihood(
     samples = np.asarray(samples, np.float64)
     n = len(samples)
     if not _has_spread(samples):  # a model that has broken down has no KDE, and this is its score
-        return Estimate(-math.inf, math.nan, f"kde(h=0, n={n})")
+        return Estimate(-math.inf, math.nan, Provenance.of("kde", h=0, n=n))
     factor = bandwidth(samples)
-    return mean(_log_density(samples, points, factor), f"kde(h={factor:.3g}, n={n})")
+    return mean(_log_density(samples, points, factor), Provenance.of("kde", h=f"{factor:.3g}", n=n))
 
 
 def _has_spread(samples: Float[Array, "n d"]) -> bool:

@@ -1,32 +1,55 @@
 """Whether each mode gets its share."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
+from densitometer.metrics.base import Metric, of_samples, percent
+
+if TYPE_CHECKING:
+    from densitometer.scoring.evidence import Evidence
 
 
-def mode_weights(
-    samples: Float[np.ndarray, "n d"],
-    centres: Float[np.ndarray, "modes d"],
-    weights: Float[np.ndarray, " modes"],
-) -> Estimate:
+class ModeWeights(Metric):
     """Total variation ½ Σ_k |ŵ_k − w_k| between the modes' shares of the samples and the true ones.
 
-    A sample belongs to the mode of the nearest of `centres`. Between 0 and 1; a perfect sampler
-    scores about √(modes / (2π n)), and a perfect pupil of as many training points √2 times that,
-    so read it beside the truth's row. It is blind to the shape of a mode. The error is that of the
+    A sample belongs to the mode of the nearest centre. Between 0 and 1; a perfect sampler scores
+    about √(modes / (2π n)), and an ideal learner of as many training points √2 times that, so read
+    it beside the truth's row. It is blind to the shape of a mode. The error is that of the
     multinomial shares, to first order.
     """
-    samples = np.asarray(samples, np.float64)
-    squares = ((samples[:, None, :] - centres[None]) ** 2).sum(axis=2)
-    shares = np.bincount(np.argmin(squares, axis=1), minlength=len(weights)) / len(samples)
-    signs = np.sign(shares - weights) / 2
-    variance = signs**2 @ weights - (signs @ weights) ** 2
-    return Estimate(
-        float(np.abs(shares - weights).sum() / 2),
-        math.sqrt(max(variance, 0.0) / len(samples)),
-        f"samples(n={len(samples)})",
-    )
+
+    name = "mode_weights"
+    label = "Error of the modes’ weights"
+    needs = ("modes",)
+    range = (0.0, 1.0)
+    limit = 0.0
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.samples, *evidence.modes)
+
+    @staticmethod
+    def of(
+        samples: Float[np.ndarray, "n d"],
+        centres: Float[np.ndarray, "modes d"],
+        weights: Float[np.ndarray, " modes"],
+    ) -> Estimate:
+        """From samples, and the modes' centres and true weights."""
+        samples = np.asarray(samples, np.float64)
+        squares = ((samples[:, None, :] - centres[None]) ** 2).sum(axis=2)
+        shares = np.bincount(np.argmin(squares, axis=1), minlength=len(weights)) / len(samples)
+        signs = np.sign(shares - weights) / 2
+        variance = signs**2 @ weights - (signs @ weights) ** 2
+        return Estimate(
+            float(np.abs(shares - weights).sum() / 2),
+            math.sqrt(max(variance, 0.0) / len(samples)),
+            of_samples(samples),
+        )
+
+    def in_words(self, value: float) -> str:
+        """As a share of the mass."""
+        share = f"{percent(value)} of the mass in the wrong one"
+        return f"sharing itself wrongly among the modes, {share}"

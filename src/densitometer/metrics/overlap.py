@@ -1,12 +1,17 @@
-"""Overlap of two laws, from samples smoothed alike. Two dimensions only."""
+"""Overlap of two distributions, from samples and densities smoothed alike. Two dimensions only."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.grids import Grid, GridLaw
+from densitometer.metrics.base import Metric, of_samples
+from densitometer.metrics.grids import Grid, GridDensity
+
+if TYPE_CHECKING:
+    from densitometer.scoring.evidence import Evidence
 
 Array = np.ndarray
 
@@ -14,10 +19,10 @@ NOTHING = 1e-200
 """Densities below this are 0."""
 
 REPEATS = 20
-"""Perfect samples drawn for the error of `self_bhattacharyya`."""
+"""Perfect samples drawn for the error of `SelfBhattacharyya`."""
 
 
-def bhattacharyya(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
+class Bhattacharyya(Metric):
     """The Bhattacharyya coefficient ∫ √(p̂ q̂) of a model's samples q and the truth p.
 
     Both are smoothed alike, by Gaussians of 0.1 standard deviations of the truth: the samples as a
@@ -27,36 +32,69 @@ def bhattacharyya(samples: Float[Array, "n 2"], truth: GridLaw) -> Estimate:
     below the bandwidth. The error is that of the mean of ½ ∫ √(p̂/q̂) k(x − xᵢ) dx, which is what
     point i adds to first order. Source: Bhattacharyya (1943).
     """
-    samples = np.asarray(samples)
-    q = truth.smooth(samples)
-    # where q is next to nothing, so is every point's kernel
-    ratio = np.divide(truth.smoothed, q, out=np.zeros_like(q), where=q > NOTHING)
-    adds = truth.seen_from(samples, 0.5 * np.sqrt(ratio))
-    n = len(samples)
-    error = float(adds.std(ddof=1)) / math.sqrt(n)
-    return Estimate(coefficient(truth.smoothed, q, truth.grid), error, f"samples(n={n})")
+
+    name = "bhattacharyya"
+    label = "Bhattacharyya coefficient of the samples"
+    better = "higher"
+    dims = (2, 2)
+    range = (0.0, 1.0)
+    limit = 1.0
+    rate = 1.0
+    title = "Bhattacharyya coefficient of samples: the truth row is the ceiling"
+    aspect = "overlap of samples"
+    glance = "Bhattacharyya"
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.samples, evidence.truth)
+
+    @staticmethod
+    def of(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
+        """From samples, and the truth on a grid."""
+        samples = np.asarray(samples)
+        q = truth.smooth(samples)
+        # where q is next to nothing, so is every point's kernel
+        ratio = np.divide(truth.smoothed, q, out=np.zeros_like(q), where=q > NOTHING)
+        adds = truth.smooth_at(samples, 0.5 * np.sqrt(ratio))
+        error = float(adds.std(ddof=1)) / math.sqrt(len(samples))
+        return Estimate(coefficient(truth.smoothed, q, truth.grid), error, of_samples(samples))
 
 
-def self_bhattacharyya(samples: Float[Array, "n 2"], model: GridLaw) -> Estimate:
+class SelfBhattacharyya(Metric):
     """Whether a model's samples follow its own density: a difference of two coefficients.
 
     The Bhattacharyya coefficient of the samples with the model's density, minus that of perfect
-    samples drawn from the density itself, all smoothed by the kernel of `model`. 0 when sampler and
-    density agree; below −3 errors they are two different laws, and one of them is wrong. The error
-    is the scatter of perfect samples. NaN if the density is no number somewhere, or 0 everywhere.
+    samples drawn from the density itself, all smoothed by the same kernel. 0 when sampler and
+    density agree; below −3 errors they are two different distributions, and one of them is wrong.
+    The error is the scatter of perfect samples. NaN if the density is no number somewhere, or 0
+    everywhere.
     """
-    if not model.sound:
-        return Estimate(math.nan, math.nan, f"samples(n={len(samples)})")
-    rng = np.random.default_rng(0)
 
-    def overlap(points: Float[Array, "n 2"]) -> float:
-        points = points[model.grid.holds(points)]  # the density, too, is normalised on the grid
-        return coefficient(model.smooth(points), model.smoothed, model.grid)
+    name = "self_bhattacharyya"
+    label = "Own samples against own density"
+    better = "neither"
+    needs = ("log_q",)
+    dims = (2, 2)
+    perfect = 0.0
 
-    perfect = [overlap(model.draw(rng, len(samples))) for _ in range(REPEATS)]
-    value = overlap(np.asarray(samples)) - float(np.mean(perfect))
-    stderr = float(np.std(perfect, ddof=1)) * math.sqrt(1 + 1 / REPEATS)  # of one, and of the mean
-    return Estimate(value, stderr, f"samples(n={len(samples)})")
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.samples, evidence.own_density)
+
+    @staticmethod
+    def of(samples: Float[Array, "n 2"], model: GridDensity) -> Estimate:
+        """From samples, and the model's density on a grid."""
+        if not model.sound:
+            return Estimate(math.nan, math.nan, of_samples(samples))
+        rng = np.random.default_rng(0)
+
+        def overlap(points: Float[Array, "n 2"]) -> float:
+            points = points[model.grid.holds(points)]  # the density, too, is normalised on the grid
+            return coefficient(model.smooth(points), model.smoothed, model.grid)
+
+        perfect = [overlap(model.draw(rng, len(samples))) for _ in range(REPEATS)]
+        value = overlap(np.asarray(samples)) - float(np.mean(perfect))
+        scatter = float(np.std(perfect, ddof=1))
+        # of one sample, and of the mean of the perfect ones
+        return Estimate(value, scatter * math.sqrt(1 + 1 / REPEATS), of_samples(samples))
 
 
 def coefficient(p: Float[Array, "ny nx"], q: Float[Array, "ny nx"], grid: Grid) -> float:

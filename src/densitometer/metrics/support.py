@@ -1,35 +1,82 @@
 """Shares of samples that no density would have: where the truth has no mass, and twice the same."""
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
+from densitometer.metrics.base import Metric, of_samples, percent
 from densitometer.metrics.order import duplicated
 
+if TYPE_CHECKING:
+    from densitometer.scoring.evidence import Evidence
 
-def off_support(log_p: Float[np.ndarray, " n"], hdr_log_density: float) -> Estimate:
+
+class OffSupport(Metric):
     """The share of the model's samples outside the truth's 99.9 % highest-density region.
 
-    The region is {x : log p(x) ≥ `hdr_log_density`}; `log_p` is the true log-density at the model's
-    samples. Between 0 and 1; a perfect model scores 0.001, and 0 where the truth is uniform. It
-    sees leaks, not missing modes. The error is that of a binomial share with one success and one
-    failure added, so that it is not zero when nothing leaks (cf. Agresti & Coull, 1998).
+    The region is {x : log p(x) ≥ the target's `hdr_log_density`}. Between 0 and 1; a perfect model
+    scores 0.001, and 0 where the truth is uniform. It sees leaks, not missing modes. The error is
+    that of a binomial share with one success and one failure added, so that it is not zero when
+    nothing leaks (cf. Agresti & Coull, 1998).
     """
-    return _share(int(np.sum(~(np.asarray(log_p) >= hdr_log_density))), len(log_p))
+
+    name = "off_support"
+    label = "Samples off the support"
+    range = (0.0, 1.0)
+    limit = 0.001
+    title = "Samples off the support, per cent: the truth row is the floor"
+    aspect = "support"
+    scale = 100.0
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p_own, evidence.target.hdr_log_density)
+
+    @staticmethod
+    def of(log_p: Float[np.ndarray, " n"], hdr_log_density: float) -> Estimate:
+        """From the true log-density at the model's samples, and the level of the region."""
+        return _share(int(np.sum(~(np.asarray(log_p) >= hdr_log_density))), len(log_p))
+
+    def gross(self, beyond: Mapping[str, Estimate]) -> str | None:
+        """Most of them off it, unless there are copies, which are named in its place."""
+        share = beyond[self.name].value
+        if share <= 0.5 or "duplicates" in beyond:
+            return None
+        words = f"far from the truth, {percent(share)} of them off its support"
+        return words + (
+            f", and {beyond['w2'].value:.3g} away from it (w2)" if "w2" in beyond else ""
+        )
 
 
-def duplicates(samples: Float[np.ndarray, "n d"]) -> Estimate:
+class Duplicates(Metric):
     """The share of the model's samples that repeat another one exactly: 1 − distinct / n.
 
     Between 0 and 1; 0 for every distribution with a density. Cost O(n log n). It sees a generator
     that has collapsed onto a few points, samples drawn with replacement from a table, and rounding
-    so coarse that points coincide. The error is that of `off_support`.
+    so coarse that points coincide. The error is that of `OffSupport`.
     """
-    return _share(duplicated(np.asarray(samples)), len(samples))
+
+    name = "duplicates"
+    label = "Repeated samples"
+    perfect = 0.0
+    range = (0.0, 1.0)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.samples)
+
+    @staticmethod
+    def of(samples: Float[np.ndarray, "n d"]) -> Estimate:
+        """From samples."""
+        return _share(duplicated(np.asarray(samples)), len(samples))
+
+    def gross(self, beyond: Mapping[str, Estimate]) -> str:
+        """Copies, however few: no density gives any."""
+        return f"repeating themselves, {percent(beyond[self.name].value)} of them are copies"
 
 
 def _share(count: int, n: int) -> Estimate:
     padded = (count + 1) / (n + 2)
-    return Estimate(count / n, math.sqrt(padded * (1 - padded) / n), f"samples(n={n})")
+    return Estimate(count / n, math.sqrt(padded * (1 - padded) / n), of_samples(range(n)))

@@ -6,33 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from densitometer import metrics
 from densitometer.families import FAMILIES
 from densitometer.findings import digits
 from densitometer.findings import ranking as ranked
 from densitometer.findings.ranking import best, impossible
 from densitometer.findings.results import Measure, Results
 from densitometer.metrics import METRICS
+from densitometer.metrics.base import Metric
 from densitometer.report import style
 from densitometer.study.plan import REFERENCES, family_of
 
 if TYPE_CHECKING:
     from densitometer.scoring.floors import Floor
-
-
-@dataclasses.dataclass(frozen=True)
-class Headline:
-    """A metric of the headline table."""
-
-    metric: str
-    title: str
-    scale: float = 1.0
-
-
-HEADLINES = (
-    Headline("kl", "KL(p ‖ q) in nats: 0 is perfect"),
-    Headline("bhattacharyya", "Bhattacharyya coefficient of samples: the truth row is the ceiling"),
-    Headline("off_support", "Samples off the support, per cent: the truth row is the floor", 100.0),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +78,8 @@ def headline(results: Results) -> Table:
 
     The best family of a target and all that tie with it are strong; impossible numbers are alarms.
     """
-    blocks = [_block(results, h) for h in HEADLINES if h.metric in results.metrics]
+    headlines = (m for m in metrics.every() if m.title and m.name in results.metrics)
+    blocks = [_block(results, metric) for metric in headlines]
     return Table((*results.targets, "how"), tuple(blocks))
 
 
@@ -158,7 +145,7 @@ def complete(results: Results, targets: Sequence[str] = ()) -> Table:
                         m,
                         alarm=(t, family, metric) in flagged,
                         mark=_within(results, t, metric, m),
-                        note=m.provenance,
+                        note=str(m.provenance),
                     )
                     if m
                     else Entry("–", faint=True)
@@ -183,29 +170,29 @@ def hyperparameters(results: Results, family: str) -> Table:
     return Table(("value", "meaning"), (Block("", tuple(rows)),))
 
 
-def _block(results: Results, kind: Headline) -> Block:
-    strong = {t: best(results, t, kind.metric) for t in results.targets}
+def _block(results: Results, metric: Metric) -> Block:
+    strong = {t: best(results, t, metric.name) for t in results.targets}
     flagged = impossible(results)
     rows = []
     for family in (*REFERENCES, *results.families):
         entries, how = [], {}
         for target in results.targets:
-            measure = results.measure(target, family, kind.metric)
+            measure = results.measure(target, family, metric.name)
             if measure is None:
-                entries.append(Entry(_absence(results, target, family, kind.metric), faint=True))
+                entries.append(Entry(_absence(results, target, family, metric.name), faint=True))
                 continue
             how[measure.kind] = None
-            alarm = (target, family, kind.metric) in flagged
-            mark = _within(results, target, kind.metric, measure)
+            alarm = (target, family, metric.name) in flagged
+            mark = _within(results, target, metric.name, measure)
             mark += "†" if any(c.diverged_at for c in results.cells(target, family)) else ""
-            entry = _number(measure, scale=kind.scale, alarm=alarm, mark=mark)
+            entry = _number(measure, scale=metric.scale, alarm=alarm, mark=mark)
             entries.append(
                 dataclasses.replace(entry, strong=family in strong[target] and not alarm)
             )
         rows.append(Row(family, (*entries, Entry(digits.listed([*how]), faint=True))))
-    for row in floor_row(results, kind.metric, results.targets, scale=kind.scale):
+    for row in floor_row(results, metric.name, results.targets, scale=metric.scale):
         rows.append(Row(row.name, (*row.entries, Entry("truth", faint=True))))
-    return Block(kind.title, tuple(rows))
+    return Block(metric.title, tuple(rows))
 
 
 def floor_row(

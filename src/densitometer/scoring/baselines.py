@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 from scipy.cluster.vq import kmeans2
 
+from densitometer.estimates import EXACT, Provenance
 from densitometer.gaussian import log_normal
 from densitometer.metrics.kde import cross_validated_factor
 from densitometer.models import HasDensity, Standardiser
@@ -32,7 +33,7 @@ class Truth(HasDensity):
     standardiser: Standardiser
     target: Target = eqx.field(static=True)
 
-    density_provenance: ClassVar[str] = "exact"
+    density_provenance: ClassVar[Provenance] = EXACT
 
     @pinned()
     def __init__(self, target: Target):
@@ -54,7 +55,7 @@ class GaussianMixture(HasDensity):
     factors: Float[Array, "k d d"]
     """Cholesky factors L_k of the covariances."""
 
-    density_provenance: ClassVar[str] = "exact"
+    density_provenance: ClassVar[Provenance] = EXACT
 
     @classmethod
     @pinned()
@@ -98,7 +99,7 @@ class KDE(HasDensity):
     factor: Float[Array, "d d"]
     """Cholesky factor of the kernel's covariance."""
 
-    density_provenance: ClassVar[str] = "exact"
+    density_provenance: ClassVar[Provenance] = EXACT
 
     @classmethod
     @pinned()

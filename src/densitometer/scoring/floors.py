@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from densitometer import metrics
 from densitometer.estimates import Estimate
-from densitometer.metrics import faults
-from densitometer.metrics.faults import percent
 from densitometer.randomness import key_for
-from densitometer.scoring import consistency, judging
+from densitometer.scoring import evidence
+from densitometer.scoring.evidence import N_TEST, Evidence, judge
 from densitometer.system.files import keep_in_cache, read_from_cache
 from densitometer.system.processes import die_with_parent
 from densitometer.targets.base import Target
@@ -46,25 +46,6 @@ Above 95 %, since the quantiles of some hundred repeats are not those of the law
 
 FOLDS = 10
 """Parts of the repeats, each judged by the floors of the others."""
-
-ALIKE = 0.8
-"""Share of the best fault's certainty above which another is named beside it."""
-
-NORMAL = 1.96
-"""Standard errors to either end of a 95 % interval."""
-
-TENDS = {
-    "bhattacharyya": (1.0, 1.0),
-    "off_support": (0.001, 0.5),
-    "shift": (0.0, 0.5),
-    "blur": (0.0, 0.5),
-    "temperature": (1.0, 0.5),
-    "leak": (0.0, 0.5),
-    "log_true_density": (0.0, 0.5),
-    "mode_weights": (0.0, 0.5),
-}
-"""Metrics of all samples, however many: what n true ones tend to as n grows, and the power of 1/n
-by which they come nearer. All others look at `judging.N_COMPARED` samples at most."""
 
 VERSION = 3
 """Of what is measured: raised with every change of a metric that moves its floor."""
@@ -116,21 +97,22 @@ class Floors:
     metrics: Mapping[str, Floor]
 
     def of_more(self, n: int) -> "Floors":
-        """The floors of more samples, `n`, where these are of `judging.N_COMPARED` or more.
+        """The floors of more samples, `n`, where these are of `evidence.N_COMPARED` or more.
 
         Those of means shrink as 1/√n, that of an overlap as 1/n; all others look at no more samples
         than these. A floor without width has none for any n.
         """
-        metrics = dict(self.metrics)
-        for name, (limit, power) in TENDS.items():
-            if name in metrics and metrics[name].low < metrics[name].high:
-                metrics[name] = metrics[name].nearer(limit, (self.n / n) ** power)
-        return dataclasses.replace(self, n=n, metrics=metrics)
+        found = dict(self.metrics)
+        for name, floor in self.metrics.items():
+            metric = metrics.get(name)
+            if metric.limit is not None and floor.low < floor.high:
+                found[name] = floor.nearer(metric.limit, (self.n / n) ** metric.rate)
+        return dataclasses.replace(self, n=n, metrics=found)
 
     def to_json(self) -> str:
         """What `from_json` reads."""
-        metrics = {name: floor[:3] for name, floor in self.metrics.items()}
-        return json.dumps(dataclasses.asdict(self) | {"metrics": metrics}, indent=1)
+        ends = {name: floor[:3] for name, floor in self.metrics.items()}
+        return json.dumps(dataclasses.asdict(self) | {"metrics": ends}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Floors":
@@ -150,100 +132,17 @@ class Floors:
         """
         if metric in self.metrics:
             return self.metrics[metric]
-        if metric == "mass":
-            return Floor(
-                1 - consistency.MASS_TOLERANCE, 1.0, 1 + consistency.MASS_TOLERANCE, perfect=True
-            )
-        perfect = consistency.PERFECT.get(metric)
-        if metric in consistency.LIKE_ENTROPY and entropy is not None:
-            perfect = entropy.value
-        return None if perfect is None else _about(metric, perfect, estimate)
-
-    def verdict(self, card: Mapping[str, Estimate]) -> "Verdict":
-        """What all metrics on samples say together, and which fault fits best.
-
-        A fault is the more certain the more of its own errors it is away from the truth's median:
-        of the errors that true samples have, which is the score test, times of those that these
-        samples have, which is Wald's. Where the fault is a rare event the two are far apart: a
-        single stray point is much to the one, and nothing to the other. What `_gross` finds comes
-        first, since it spoils the sizes of faults.
-        """
-        floors = {m: floor for m, floor in self.metrics.items() if m in card}
-        if "duplicates" in card:
-            floors["duplicates"] = _about("duplicates", 0.0, card["duplicates"])
-        excesses = {m: floor.excess(card[m].value) for m, floor in floors.items()}
-        worst = max(excesses, key=lambda m: excesses[m])
-        excess = excesses[worst] / self.joint
-        if excess <= 1:
-            return Verdict(None, excess, f"indistinguishable from the truth at n = {self.n}")
-        beyond = {m: card[m] for m in excesses if excesses[m] > self.joint}
-        if gross := _gross(beyond):
-            return Verdict(gross[0], excess, gross[1])
-        certain = {
-            fault: excesses[fault] * _ratio(abs(found.value - floors[fault].median), found.stderr)
-            for fault, found in beyond.items()
-            if fault in faults.FAULTS and faults.describe(fault, found.value)
-        }
-        if not certain:
-            return Verdict(worst, excess, self.describe(worst, card[worst].value))
-        named = sorted(certain, key=lambda fault: -certain[fault])
-        alike = [fault for fault in named if certain[fault] >= ALIKE * certain[named[0]]]
-        sentence = " or ".join(self.describe(fault, card[fault].value) for fault in alike)
-        return Verdict(named[0], excess, sentence)
-
-    def describe(self, metric: str, value: float) -> str:
-        """What a value beyond its floor means, in words."""
-        low, _, high, _ = self.metrics[metric]
-        if metric in faults.FAULTS and (words := faults.describe(metric, value)):
-            return words
-        side = "above" if value > high else "below"
-        return f"{metric} is {value:.4g}, {side} what the truth scores, {low:.4g} to {high:.4g}"
-
-
-class Verdict(NamedTuple):
-    """Whether samples can be told from the truth, and by what."""
-
-    fault: str | None
-    """The metric whose fault fits best; None if nothing stands out."""
-    excess: float
-    """The worst excess of all metrics in units of what chance allows: up to 1 the truth's."""
-    sentence: str
-
-
-def _about(metric: str, perfect: float, estimate: Estimate) -> Floor:
-    """What the truth scores always, with a number's own error about it."""
-    half = NORMAL * (estimate.stderr if math.isfinite(estimate.stderr) else 0.0)
-    low = 0.0 if metric in consistency.NEVER_NEGATIVE else perfect - half
-    return Floor(low, perfect, perfect + half, perfect=True)
-
-
-def _gross(beyond: Mapping[str, Estimate]) -> tuple[str, str] | None:
-    """Of what lies beyond its floor: what makes sizes of faults mean nothing, and words for it.
-
-    They are sizes, to first order, of what is wrong with independent draws near the truth.
-    """
-    broken = next((m for m, estimate in beyond.items() if math.isnan(estimate.value)), None)
-    if broken is not None:
-        return broken, "not finite, some of them are NaN or infinite"
-    if repeated := beyond.get("duplicates"):
-        return "duplicates", f"repeating themselves, {percent(repeated.value)} of them are copies"
-    outside = beyond.get("off_support")
-    if outside is not None and outside.value > 0.5:
-        words = f"far from the truth, {percent(outside.value)} of them off its support"
-        if "w2" in beyond:
-            words += f", and {beyond['w2'].value:.3g} away from it (w2)"
-        return "off_support", words
-    return None
-
-
-def _ratio(size: float, error: float) -> float:
-    return size / error if error > 0 else math.inf
+        if metric not in metrics.METRICS:
+            return None
+        known = metrics.get(metric)
+        allowed, truth = known.allowed(estimate, entropy), known.truth(entropy)
+        return None if not allowed or truth is None else Floor(allowed[0], truth, allowed[1], True)
 
 
 def measure(
     target: Target,
     n: int,
-    n_test: int = judging.N_TEST,
+    n_test: int = N_TEST,
     *,
     repeats: int = REPEATS,
     workers: int = 1,
@@ -333,49 +232,54 @@ def _floor(values: np.ndarray) -> Floor:
 def of(
     target: Target,
     n: int,
-    n_test: int = judging.N_TEST,
+    n_test: int = N_TEST,
     *,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Floors:
-    """The floors of `n` samples: those that are known, or measured now and kept for the next time.
+    """The floors of `n` samples: those that are known, or measured now and cached.
 
-    Of more than `judging.N_COMPARED` samples they follow from those of so many.
+    Of more than `evidence.N_COMPARED` samples they follow from those of so many.
     """
-    known = known_floors(target, n, n_test)
-    if known is not None:
-        return known
-    few = min(n, judging.N_COMPARED)
-    floors = measure(target, few, n_test, repeats=REPEATS, workers=workers, progress=progress)
-    _MEASURED[_kept(target, few, n_test)] = floors
-    keep_in_cache(_kept(target, few, n_test), floors.to_json().encode())
+    few = min(n, evidence.N_COMPARED)
+    floors = _packaged(target, few, n_test) if _has_every_metric() else None
+    floors = floors or _cached(target, few, n_test)
+    if floors is None:
+        floors = measure(target, few, n_test, repeats=REPEATS, workers=workers, progress=progress)
+        _MEASURED[_cache_name(target, few, n_test)] = floors
+        keep_in_cache(_cache_name(target, few, n_test), floors.to_json().encode())
     return floors if few == n else floors.of_more(n)
 
 
 _MEASURED: dict[str, Floors] = {}
-"""What this process has measured: it need not be kept to be used."""
+"""What this process has measured: it is used, whether or not it can be cached."""
 
 
-def seconds_to_measure(target: Target, n: int, n_test: int = judging.N_TEST) -> float:
+def seconds_to_measure(target: Target, n: int, n_test: int = N_TEST) -> float:
     """What `of` would take on one core, from one true sample judged now."""
     perfect(target, 100, 100, FIRST_SEED)  # compiles and imports what only the first time needs
     began = time.perf_counter()
-    perfect(target, min(n, judging.N_COMPARED), n_test, FIRST_SEED)
+    perfect(target, min(n, evidence.N_COMPARED), n_test, FIRST_SEED)
     return REPEATS * (time.perf_counter() - began)
 
 
-def known_floors(target: Target, n: int, n_test: int = judging.N_TEST) -> Floors | None:
-    """The floors that come with the package, have been kept, or follow from such; else None."""
-    few = min(n, judging.N_COMPARED)
-    known = _packaged_floors(target, few, n_test) or _kept_floors(target, few, n_test)
+def known_floors(target: Target, n: int, n_test: int = N_TEST) -> Floors | None:
+    """The floors that come with the package, are in the cache, or follow from such; else None.
+
+    Where a metric has been added since the package's were measured, those in the cache come first.
+    """
+    few = min(n, evidence.N_COMPARED)
+    found = [_packaged(target, few, n_test), _cached(target, few, n_test)]
+    known = next(filter(None, found if _has_every_metric() else reversed(found)), None)
     return known if known is None or few == n else known.of_more(n)
 
 
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
     """The values of one fresh true sample, by metric."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
-    estimates = judging.judge_samples(samples, target, seed, n_test=n_test)
-    return {name: e.value for name, e in estimates.items() if name not in consistency.PERFECT}
+    estimates = judge(Evidence(target, seed, samples, n_test=n_test))
+    scatters = lambda name: metrics.get(name).perfect is None
+    return {name: e.value for name, e in estimates.items() if scatters(name)}
 
 
 def _pool(workers: int) -> ProcessPoolExecutor | None:
@@ -394,22 +298,30 @@ def _heed_the_parent() -> None:
 
 
 @functools.cache
-def _packaged() -> dict[str, list[dict[str, Any]]]:
-    """Floors by the target's repr, of the sizes that studies use; made by `make floors`."""
+def _shipped() -> dict[str, Any]:
+    """What comes with the package, made by `make floors`.
+
+    Floors by the target's repr, of the sizes that studies use, and the metrics that there were.
+    """
     file = resources.files("densitometer.scoring").joinpath("floors.json")
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    return kept["floors"] if kept["version"] == VERSION else {}
+    shipped = json.loads(file.read_text(encoding="utf-8"))
+    return shipped if shipped["version"] == VERSION else {"metrics": [], "floors": {}}
 
 
-def _packaged_floors(target: Target, n: int, n_test: int) -> Floors | None:
-    for fields in _packaged().get(repr(target), ()):
+def _has_every_metric() -> bool:
+    """Whether there is no metric that the package's floors know nothing of."""
+    return set(metrics.METRICS) <= set(_shipped()["metrics"])
+
+
+def _packaged(target: Target, n: int, n_test: int) -> Floors | None:
+    for fields in _shipped()["floors"].get(repr(target), ()):
         if (fields["n"], fields["n_test"]) == (n, n_test):
             return Floors._of(dict(fields))
     return None
 
 
-def _kept_floors(target: Target, n: int, n_test: int) -> Floors | None:
-    name = _kept(target, n, n_test)
+def _cached(target: Target, n: int, n_test: int) -> Floors | None:
+    name = _cache_name(target, n, n_test)
     if name in _MEASURED:
         return _MEASURED[name]
     content = read_from_cache(name)
@@ -419,7 +331,8 @@ def _kept_floors(target: Target, n: int, n_test: int) -> Floors | None:
         return None
 
 
-def _kept(target: Target, n: int, n_test: int) -> str:
-    """The name in the cache."""
-    law = hashlib.sha256(f"{VERSION} {target!r}".encode()).hexdigest()[:16]
-    return f"floors/{target.name}-{law}-{n}-{n_test}.json"
+def _cache_name(target: Target, n: int, n_test: int) -> str:
+    what = f"{VERSION} {sorted(metrics.METRICS)} {target!r}"
+    return (
+        f"floors/{target.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}-{n}-{n_test}.json"
+    )

@@ -12,13 +12,14 @@ from jaxtyping import Float
 
 from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
-from densitometer.estimates import Estimate
+from densitometer.estimates import Estimate, Provenance
 from densitometer.models import Model
 from densitometer.points import check_points, outlying, told_far
 from densitometer.randomness import key_for
 from densitometer.scoring import consistency
-from densitometer.scoring.floors import Floor, Floors, Verdict, known_floors
-from densitometer.scoring.judging import GRID, N_SAMPLES, N_TEST, judge, judge_samples
+from densitometer.scoring.evidence import GRID, N_SAMPLES, N_TEST, Evidence, judge
+from densitometer.scoring.floors import Floor, Floors, known_floors
+from densitometer.scoring.verdict import Verdict, described, verdict
 from densitometer.targets.base import Target
 
 FEWEST = 10
@@ -40,6 +41,11 @@ class Row(NamedTuple):
     stderr: float
     provenance: str
 
+    @property
+    def estimate(self) -> Estimate:
+        """Value, error and provenance."""
+        return Estimate(self.value, self.stderr, Provenance.parse(self.provenance))
+
 
 @dataclasses.dataclass(frozen=True)
 class Scorecard:
@@ -54,8 +60,8 @@ class Scorecard:
     """What the truth scores, where it is known."""
     entropy: Estimate | None = dataclasses.field(default=None, repr=False, compare=False)
     """H(p) of the target, nats, where it is known: what likelihoods are held against."""
-    samples: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
-    log_density: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    evidence: Evidence | None = dataclasses.field(default=None, repr=False, compare=False)
+    """What the first rows come from: samples, log p and log q at every test point, and more."""
 
     def __getitem__(self, metric: str) -> Estimate:
         """The estimate of one metric.
@@ -65,7 +71,7 @@ class Scorecard:
         """
         for row in self.rows:
             if row.metric == metric:
-                return Estimate(row.value, row.stderr, row.provenance)
+                return row.estimate
         raise KeyError(metric)
 
     def to_json(self) -> str:
@@ -89,14 +95,16 @@ class Scorecard:
     def impossible(self) -> list[str]:
         """Sentences about values that no correct computation gives; empty if all is well."""
         return [
-            why for _, card in self._cards() for _, why in consistency.broken(card, self.entropy)
+            why
+            for _, card in self._cards()
+            for _, why in consistency.violations(card, self.entropy)
         ]
 
     def verdicts(self) -> dict[str, Verdict]:
         """For each model whether its samples can be told from the truth; empty without floors."""
         if self.floors is None:
             return {}
-        return {family: self.floors.verdict(card) for family, card in self._cards()}
+        return {family: verdict(self.floors, card) for family, card in self._cards()}
 
     def judged(self) -> list[dict[str, Any]]:
         """The rows as `to_json` has them, each with its floor and what that makes of it.
@@ -116,19 +124,19 @@ class Scorecard:
                 "within_floor": within,
                 "note": self._note(row, within),
             }
-        for family, verdict in self.verdicts().items():
+        for family, found in self.verdicts().items():
             place = max(i for i, entry in enumerate(entries) if entry["family"] == family)
             entries.insert(
                 place + 1,
                 entries[place]
                 | {
                     "metric": "verdict",
-                    "value": _finite_or_none(verdict.excess),
+                    "value": _finite_or_none(found.excess),
                     "stderr": None,
                     "floor_low": 0.0,
                     "floor_high": 1.0,
-                    "within_floor": verdict.fault is None,
-                    "note": verdict.sentence,
+                    "within_floor": found.fault is None,
+                    "note": found.sentence,
                 },
             )
         return entries
@@ -156,20 +164,20 @@ class Scorecard:
     def _cards(self) -> Iterator[tuple[str, dict[str, Estimate]]]:
         """The name and the estimates of each model."""
         for family, rows in itertools.groupby(self.rows, lambda row: row.family):
-            yield family, {r.metric: Estimate(r.value, r.stderr, r.provenance) for r in rows}
+            yield family, {r.metric: r.estimate for r in rows}
 
     def _floor(self, row: Row) -> Floor | None:
         if self.floors is None:
             return None
-        return self.floors.floor(row.metric, Estimate(*row[-3:]), self.entropy)
+        return self.floors.floor(row.metric, row.estimate, self.entropy)
 
     def _note(self, row: Row, within: bool | None) -> str:
         if within is None or self.floors is None:
             return ""
         if within:
             return f"indistinguishable from the truth at n = {self.floors.n}"
-        if row.metric in self.floors.metrics:
-            return self.floors.describe(row.metric, row.value)
+        if floor := self.floors.metrics.get(row.metric):
+            return described(row.metric, row.value, floor)
         return "not what the truth scores at the same points"
 
 
@@ -207,14 +215,12 @@ def score(
             f"the model's points have dimension {model.dim}, those of {target.name} {target.dim}; "
             "score a model of the same space."
         )
-    found = judge(model, target, seed, n_test=n_test, n_samples=n_samples, n_grid=n_grid)
-    return Scorecard(
-        _rows(found.estimates, target, family, seed),
-        known_floors(target, n_samples, n_test),
-        target.entropy,
-        found.samples,
-        found.log_density,
+    evidence = Evidence.of_model(
+        model, target, seed, n_test=n_test, n_samples=n_samples, n_grid=n_grid
     )
+    rows = _rows(judge(evidence), target, family, seed)
+    floors = known_floors(target, n_samples, n_test)
+    return Scorecard(rows, floors, target.entropy, evidence)
 
 
 def score_samples(
@@ -238,12 +244,11 @@ def score_samples(
     seed, n_test = check_seed(seed), check_count(n_test, "n_test", FEWEST)
     samples = check_samples(samples, target)
     truth = np.asarray(target.sample(key_for(seed, "samples"), len(samples)))
-    rows = [
-        _rows(judge_samples(points, target, seed, n_test=n_test), target, name, seed)
-        for name, points in ((family, samples), ("truth", truth))
-    ]
+    evidence, of_truth = (Evidence(target, seed, x, n_test=n_test) for x in (samples, truth))
+    rows = _rows(judge(evidence), target, family, seed)
+    rows += _rows(judge(of_truth), target, "truth", seed)
     floors = floors or known_floors(target, len(samples), n_test)
-    return Scorecard(rows[0] + rows[1], floors, target.entropy, samples)
+    return Scorecard(rows, floors, target.entropy, evidence)
 
 
 def check_samples(samples: Any, target: Target, name: str = "samples") -> np.ndarray:
@@ -284,7 +289,10 @@ def _has_covariance(points: Float[np.ndarray, "n d"]) -> bool:
 def _rows(
     estimates: dict[str, Estimate], target: Target, family: str, seed: int
 ) -> tuple[Row, ...]:
-    return tuple(Row(target.name, family, seed, metric, *e) for metric, e in estimates.items())
+    return tuple(
+        Row(target.name, family, seed, metric, e.value, e.stderr, str(e.provenance))
+        for metric, e in estimates.items()
+    )
 
 
 def _finite_or_none(value: Any) -> Any:

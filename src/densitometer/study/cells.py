@@ -68,10 +68,11 @@ def run_cell(desk: Desk, *, plan: Plan) -> dict[str, bytes]:
         n_samples=protocol.n_samples,
         n_grid=protocol.grid,
     )
-    assert card.samples is not None
-    files |= {"scorecard.json": card.to_json().encode(), "samples.npy": _npy(card.samples)}
-    if card.log_density is not None:
-        files["log_density.npy"] = _npy(card.log_density)
+    assert card.evidence is not None
+    files |= {"scorecard.json": card.to_json().encode()}
+    files |= {"samples.npy": _npy(card.evidence.samples)}
+    if card.evidence.log_density is not None:
+        files["log_density.npy"] = _npy(card.evidence.log_density)
     if cell.family in plan.families:
         files |= _pictures(model, target, cell.seed)
     timing |= {"fit": trained - started, "score": time.perf_counter() - trained}

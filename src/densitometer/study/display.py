@@ -9,13 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from densitometer import metrics
 from densitometer.study.events import Event, Failed, Finished, Kept, Running
 from densitometer.study.plan import Cell, Plan
 
 Rows = Sequence[Mapping[str, Any]]
-
-HEADLINE = ("kl", "bhattacharyya")
-"""The metrics worth a line: how far in nats, and how alike."""
 
 
 class Display:
@@ -114,8 +112,10 @@ class Display:
 
 
 def headline(rows: Rows) -> list[str]:
-    """The headline numbers of a scorecard, as "kl 0.103 ± 0.004"."""
+    """The numbers of a scorecard that have a name for a glance, as "KL 0.103 ± 0.004"."""
     found = {row["metric"]: row for row in rows}
     return [
-        f"{m} {found[m]['value']:.3f} ± {found[m]['stderr']:.3f}" for m in HEADLINE if m in found
+        f"{m.glance} {found[m.name]['value']:.3f} ± {found[m.name]['stderr']:.3f}"
+        for m in metrics.every()
+        if m.glance and m.name in found
     ]

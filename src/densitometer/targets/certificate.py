@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from densitometer.errors import UsageError
-from densitometer.estimates import Estimate
+from densitometer.estimates import EXACT, Estimate, Provenance
 from densitometer.numerics import pinned
 from densitometer.system.files import keep_in_cache, read_from_cache
 
@@ -68,7 +68,7 @@ class Certificate:
         below it is off the support, and a perfect sampler has none.
         """
         entropy = math.log(volume)
-        return cls(Estimate(entropy, 0.0, "exact"), Estimate(-entropy - BELOW, 0.0, "exact"))
+        return cls(Estimate(entropy, 0.0, EXACT), Estimate(-entropy - BELOW, 0.0, EXACT))
 
 
 def certificate_of(target: "Target") -> Certificate:
@@ -107,7 +107,7 @@ def certify(target: "Target") -> Certificate:
         raise UsageError(
             f"{target!r}: {outside} of {N} draws are outside its box; state a larger box."
         )
-    provenance = f"samples(n={N})"
+    provenance = Provenance.of("samples", n=N)
     stderr = float(np.std(log_p, ddof=1)) / math.sqrt(N)
     entropy = Estimate(float(-np.mean(log_p)), stderr, provenance)
     return Certificate(entropy, _level(log_p, provenance))
@@ -119,7 +119,7 @@ def _log_density(target: "Target", points: jax.Array) -> jax.Array:
     return jax.lax.map(target._log_prob, points, batch_size=AT_ONCE)
 
 
-def _level(log_p: np.ndarray, provenance: str) -> Estimate:
+def _level(log_p: np.ndarray, provenance: Provenance) -> Estimate:
     error = math.sqrt(OUTSIDE * (1 - OUTSIDE) / len(log_p))
     shares = [OUTSIDE - error, OUTSIDE, OUTSIDE + error, 2 * OUTSIDE]
     low, level, high, twice = np.quantile(log_p, shares).tolist()
@@ -134,7 +134,7 @@ def _remembered(target: "Target") -> Certificate:
     if found is None:
         found = certify(target)
         if name is not None:
-            fields = {"target": repr(target)} | dataclasses.asdict(found)
+            fields = {"target": repr(target)} | _plain(found)
             keep_in_cache(name, (json.dumps(fields, indent=1) + "\n").encode())
     return found
 
@@ -161,8 +161,13 @@ def _read(name: str, target: "Target") -> Certificate | None:
         return None
 
 
+def _plain(certificate: Certificate) -> dict[str, Any]:
+    fields = {f.name: getattr(certificate, f.name) for f in dataclasses.fields(certificate)}
+    return {name: [*found[:2], str(found.provenance)] for name, found in fields.items()}
+
+
 def _estimate(fields: Mapping[str, Any], name: str) -> Estimate:
     value, stderr, provenance = fields[name]
     if not (math.isfinite(value) and 0 <= stderr < math.inf and isinstance(provenance, str)):
         raise ValueError(name)
-    return Estimate(float(value), float(stderr), provenance)
+    return Estimate(float(value), float(stderr), Provenance.parse(provenance))

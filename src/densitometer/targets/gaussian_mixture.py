@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
-from densitometer.estimates import Estimate
+from densitometer.estimates import Estimate, Provenance
 from densitometer.targets.base import Box, Target, square
 from densitometer.targets.certificate import Certificate
 
 DEFAULT = Certificate(
-    Estimate(0.54321751, 1e-8, "quadrature"), Estimate(-6.450, 5e-4, "quadrature")
+    Estimate(0.54321751, 1e-8, Provenance("quadrature")),
+    Estimate(-6.450, 5e-4, Provenance("quadrature")),
 )
 """Of the default parameters, by ``benchmarks/target_constants.py``."""
 

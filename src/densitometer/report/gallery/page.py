@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from densitometer import metrics
 from densitometer.families import FAMILIES
 from densitometer.findings import digits, ranking, sentences
 from densitometer.findings.results import CellFiles, Results, plane
 from densitometer.metrics import METRICS
 from densitometer.report import style
 from densitometer.report.figures import HEADROOM, LOG_DENSITY_RANGE
+from densitometer.scoring.verdict import verdict
 from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
@@ -35,7 +37,6 @@ MOST_SAMPLES, MOST_DENSITIES, MOST_PATHS = 1_000_000, 1_500_000, 3_000_000
 LEAN = 0.25
 """Share of that for each further seed."""
 
-HEADLINES = {"kl": "KL", "bhattacharyya": "Bhattacharyya"}
 """What stands under a picture on the wall, and how it is called there."""
 
 SUMMARIES = {
@@ -87,7 +88,7 @@ def content(results: Results) -> dict[str, Any]:
     """Everything that the page shows, as plain data."""
     plan, rows = results.plan, (*results.families, *REFERENCES)
     several = len(results.seeds) > 1
-    metrics = [
+    columns = [
         {"name": m, "summary": METRICS.summary(m).replace("`", "") if m in METRICS else ""}
         for m in results.metrics
     ]
@@ -105,11 +106,11 @@ def content(results: Results) -> dict[str, Any]:
         "caveats": [{"text": f.text, "kind": f.kind} for f in sentences.caveats(results)],
         "rows": [_row(name) for name in rows],
         "targets": [_target(results, t) for t in results.targets],
-        "metrics": metrics,
+        "metrics": columns,
         "headlines": [
-            [results.metrics.index(m), label]
-            for m, label in HEADLINES.items()
-            if m in results.metrics
+            [results.metrics.index(m.name), m.glance]
+            for m in metrics.every()
+            if m.glance and m.name in results.metrics
         ],
         "colours": COLOURS,
         "ramp": style.DENSITY_RAMP,
@@ -187,7 +188,7 @@ def _cell(results: Results, files: CellFiles, *, first: bool) -> dict[str, Any]:
     told["diverged"] = files.diverged_at is not None
     told["card"] = list(_card(results, files))
     floors = results.floors(target)
-    told["verdict"] = floors.verdict(files.scorecard).sentence if floors else ""
+    told["verdict"] = verdict(floors, files.scorecard).sentence if floors else ""
     if files.fit:
         told["parameters"] = digits.count(files.fit["parameters"])
         if math.isfinite(files.seconds):
@@ -229,7 +230,7 @@ def _card(results: Results, files: CellFiles) -> Iterator[list[Any]]:
             span = digits.split(floor.median, math.nan)[0] if one else digits.span(*floor[:3:2])
             within = floor.holds(estimate.value)
         alarm = (target, family, metric) in flagged
-        yield [place, _text(estimate), estimate.provenance, span, within, alarm]
+        yield [place, _text(estimate), str(estimate.provenance), span, within, alarm]
 
 
 def _spread(results: Results, target: str, family: str) -> dict[str, str]:
@@ -376,8 +377,7 @@ def _truth(results: Results, target: str) -> Float[np.ndarray, "ny nx"] | None:
 
 def _text(estimate: Any) -> str:
     """A number as the page prints it: a bound with its label."""
-    kind = estimate.provenance.split("(")[0]
-    label = " (bound)" if kind in ("bound", "importance") else ""
+    label = " (bound)" if estimate.provenance.is_bound else ""
     return digits.plus_minus(estimate.value, estimate.stderr) + label
 
 

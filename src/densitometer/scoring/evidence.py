@@ -1,0 +1,282 @@
+"""Evidence: all that metrics look at, of a model, a target and a seed, each thing computed once.
+
+    log p(x_t), log q(x_t)    at fresh true points x_t
+    log p(x_s), log q(x_s)    at the model's own samples x_s
+    ∇ log p, ∇ log q          at some of the true points
+    log q on a grid, p on a finer one, bounds on log q, what the sampler reports
+
+Nothing is computed before a metric asks for it, and what a model or a target does not have is said
+by `Evidence.lacks`, in words.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from densitometer import metrics
+from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.metrics.density import MARGIN, Mass
+from densitometer.metrics.grids import Grid, GridDensity
+from densitometer.metrics.order import in_random_order
+from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
+from densitometer.numerics import pinned
+from densitometer.randomness import key_for
+from densitometer.targets.base import Target
+
+__all__ = ["Evidence", "judge"]
+
+N_TEST = 10_000
+"""Fresh true points behind `kl` and every other mean over the truth."""
+
+N_SAMPLES = 2_000
+"""Model samples behind every metric on samples; as many true ones stand beside them."""
+
+N_SCORES = 2_000
+"""Fresh true points at which scores are compared."""
+
+GRID = 128
+"""Cells a side of the grid for masses and maps of densities."""
+
+TRUTH_GRID = 400
+"""Cells a side of the finer grid on which the truth's density is smoothed."""
+
+BOUND_SAMPLES = 64
+"""k of the reported importance-weighted bound, or samples that steady a bound which k does not
+tighten."""
+
+N_COMPARED = 2_000
+"""Samples at most, chosen at random, for metrics whose cost grows with the square of how many."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """What there is to judge a model by, or samples of which nobody knows where they are from.
+
+    Arrays are NumPy's, float32 as they come from models and targets; points are in data
+    coordinates, log-densities in nats.
+    """
+
+    target: Target
+    """The truth."""
+    seed: int
+    """Of the fresh true points and of the model's samples."""
+    samples: Float[np.ndarray, "n d"]
+    """What is judged: the model's samples."""
+    model: Model | None = None
+    """Whose samples they are, and what else is judged; None if there are only samples."""
+    n_test: int = N_TEST
+    """Fresh true points."""
+    n_grid: int = GRID
+    """Cells a side of the grid for the mass and the map of the density."""
+
+    def __post_init__(self):
+        # compiled programs are remembered by object: one for all equal targets
+        object.__setattr__(self, "target", _same(self.target))
+
+    @classmethod
+    @pinned()
+    def of_model(
+        cls, model: Model, target: Target, seed: int, *, n_test: int, n_samples: int, n_grid: int
+    ) -> "Evidence":
+        """What there is to judge a model by, with so many samples drawn from it."""
+        samples = np.asarray(model.sample(key_for(seed, "samples"), n_samples))
+        return cls(target, seed, samples, model, n_test, n_grid)
+
+    def lacks(self, need: str) -> str | None:
+        """Why something that a metric needs is not there, in words; None if it is."""
+        why, is_absent = ABSENT[need]
+        return why if is_absent(self) else None
+
+    # --- of the truth
+
+    @functools.cached_property
+    def test(self) -> Float[np.ndarray, "m d"]:
+        """Fresh true points."""
+        return np.asarray(self.target.sample(key_for(self.seed, "test"), self.n_test))
+
+    @functools.cached_property
+    def log_p(self) -> Float[np.ndarray, " m"]:
+        """log p at the test points."""
+        return _at(self.target.log_prob, self.test)
+
+    @functools.cached_property
+    def log_p_own(self) -> Float[np.ndarray, " n"]:
+        """log p at the model's samples."""
+        return _at(self.target.log_prob, self.samples)
+
+    @property
+    def truth(self) -> GridDensity:
+        """The truth on a fine grid, in the plane."""
+        return on_grid(self.target)
+
+    @functools.cached_property
+    def sds(self) -> Float[np.ndarray, " d"]:
+        """The truth's standard deviation on each axis; beyond the plane that of the test points."""
+        return self.truth.sds if self.target.dim == 2 else self.test.std(axis=0)
+
+    @property
+    def modes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Centres and weights of the truth's modes, where it has some."""
+        assert self.target.modes is not None
+        return self.target.modes
+
+    # --- of the samples
+
+    @functools.cached_property
+    def compared(self) -> Float[np.ndarray, "k d"]:
+        """The samples, or some of them at random, for metrics that cost the square of how many."""
+        return in_random_order(self.samples)[:N_COMPARED]
+
+    @functools.cached_property
+    def comparison(self) -> Float[np.ndarray, "k d"]:
+        """As many fresh true samples."""
+        key = key_for(self.seed, "comparison")
+        return np.asarray(self.target.sample(key, len(self.compared)))
+
+    # --- of the model's density
+
+    @functools.cached_property
+    def log_q(self) -> Float[np.ndarray, " m"]:
+        """log q at the test points."""
+        return self._log_q(self.test)
+
+    @functools.cached_property
+    def log_q_own(self) -> Float[np.ndarray, " n"]:
+        """log q at the model's samples."""
+        return self._log_q(self.samples)
+
+    @functools.cached_property
+    def grid(self) -> Grid:
+        """The grid of `log_density`: the target's box and a margin, in the plane."""
+        return Grid.over(self.target.box, self.n_grid, MARGIN)
+
+    @functools.cached_property
+    def log_density(self) -> Float[np.ndarray, "ny nx"] | None:
+        """log q on the grid; None if the model has no density, or beyond the plane."""
+        if self.lacks("log_q") or self.target.dim != 2:
+            return None
+        return self.grid.evaluate(self._log_q)
+
+    @functools.cached_property
+    def own_density(self) -> GridDensity:
+        """The model's density on the grid, smoothed as the truth's is."""
+        assert self.log_density is not None
+        return GridDensity.of(self.grid, self.log_density, widths=self.truth.widths)
+
+    @functools.cached_property
+    def mass(self) -> Estimate:
+        """∫ q over the plane, of a density that is not exact."""
+        assert self.log_density is not None
+        return Mass.of(self._log_q, self.grid, self.log_density, self._density.density_provenance)
+
+    @functools.cached_property
+    def provenance(self) -> Provenance:
+        """Where log q comes from, with its mass unless it is exact."""
+        provenance = self._density.density_provenance
+        if provenance == EXACT or self.target.dim != 2:
+            return provenance
+        return provenance.with_details(mass=f"{self.mass.value:.4f}")
+
+    # --- of what else a model has
+
+    @functools.cached_property
+    def scores(self) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "k d"]]:
+        """∇ log p and ∇ log q at the first test points."""
+        assert isinstance(self.model, HasScore)
+        points = self.test[:N_SCORES]
+        return _at(self.target.score, points), _at(self.model.score, points)
+
+    @functools.cached_property
+    def elbo(self) -> Float[np.ndarray, " m"]:
+        """The bound on log q at the test points."""
+        assert isinstance(self.model, HasBound)
+        return self._bounds(1 if self.model.bound_tightens else BOUND_SAMPLES)
+
+    @functools.cached_property
+    def importance(self) -> tuple[Float[np.ndarray, " m"], int]:
+        """The importance-weighted bound of k samples at the test points, and k."""
+        return self._bounds(BOUND_SAMPLES), BOUND_SAMPLES
+
+    @functools.cached_property
+    def diagnostics(self) -> Mapping[str, Float[np.ndarray, " n"]]:
+        """What the sampler reports of each draw, by name."""
+        if not isinstance(self.model, HasDiagnostics):
+            return {}
+        n = len(self.samples)
+        reported = self.model.diagnostics(key_for(self.seed, "diagnostics"), n)
+        return {name: np.asarray(values) for name, values in reported.items()}
+
+    @property
+    def _density(self) -> HasDensity:
+        assert isinstance(self.model, HasDensity)
+        return self.model
+
+    def _log_q(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        return _at(self._density.log_prob, points)
+
+    def _bounds(self, k: int) -> Float[np.ndarray, " m"]:
+        keys = jax.random.split(key_for(self.seed, "bound"), len(self.test))
+        pairs = keys, jnp.asarray(self.test)
+        return np.asarray(batched(eqx.Partial(_bound, self.model, k), pairs))
+
+
+ABSENT: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {
+    "log_q": ("the model has no density", lambda e: not isinstance(e.model, HasDensity)),
+    "mass": (
+        "the model has no density that could be wrong",
+        lambda e: not isinstance(e.model, HasDensity) or e.model.density_provenance == EXACT,
+    ),
+    "scores": ("the model has no score", lambda e: not isinstance(e.model, HasScore)),
+    "elbo": ("the model has no bound", lambda e: not isinstance(e.model, HasBound)),
+    "importance": (
+        "the model has no bound that importance samples tighten",
+        lambda e: not (isinstance(e.model, HasBound) and e.model.bound_tightens),
+    ),
+    "acceptance": ("its sampler proposes no moves", lambda e: "acceptance" not in e.diagnostics),
+    "nfe": ("its sampler counts no evaluations", lambda e: "nfe" not in e.diagnostics),
+    "smooth": ("the truth has edges or poles", lambda e: not e.target.smooth),
+    "slopes": ("the truth is flat wherever it is not 0", lambda e: e.truth.is_flat),
+    "modes": ("the truth has no separate modes", lambda e: e.target.modes is None),
+}
+"""What a metric may need: why it is not there, in words, and whether it is absent."""
+
+
+@pinned()
+def judge(evidence: Evidence) -> dict[str, Estimate]:
+    """Every metric that applies to the evidence, in the order of their registry."""
+    return {m.name: m(evidence) for m in metrics.every() if m.absence(evidence) is None}
+
+
+@pinned()
+def absences(evidence: Evidence) -> dict[str, str]:
+    """By metric, why those that do not apply do not."""
+    return {m.name: why for m in metrics.every() if (why := m.absence(evidence)) is not None}
+
+
+@functools.cache
+def on_grid(target: Target) -> GridDensity:
+    """A target in the plane on a fine grid."""
+    grid = Grid.over(target.box, TRUTH_GRID, 3 * MARGIN)
+    log_p = _at(target.log_prob, grid.points)
+    return GridDensity.of(grid, log_p.reshape(TRUTH_GRID, TRUTH_GRID))
+
+
+@functools.cache
+def _same(target: Target) -> Target:
+    """One object for all equal targets."""
+    return target
+
+
+def _at(function: Callable[[jax.Array], jax.Array], points: np.ndarray) -> np.ndarray:
+    """A function of one point at many."""
+    return np.asarray(batched(function, jnp.asarray(points)))
+
+
+def _bound(model: HasBound, k: int, pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return model.log_prob_bound(*pair, k)
