@@ -21,7 +21,7 @@ export const titleOf = ({ row, target }) => `${rows[row].label} on ${targets[tar
 export function spoken(place) {
   const cell = cellOf(place), name = titleOf(place);
   if (!cell.done) return `${name}: ${cell.state}`;
-  const said = headlines(cell).map((h) => `${h.label} ${h.text ?? h.absence}${h.within ? ", within its floor" : ""}${h.alarm ? ", an impossible number" : ""}`);
+  const said = headlines(cell).map((h) => `${h.label} ${h.text ?? h.absence}${h.within ? ", within its floor" : ""}${h.alarm ? ", an impossible value" : ""}`);
   return [name, ...(cell.diverged ? [cell.state] : []), ...said].join("; ");
 }
 

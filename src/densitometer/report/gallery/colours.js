@@ -13,7 +13,7 @@ export const ownColour = (row) => (isDark() ? rows[row].dark : rows[row].colour)
 
 const ramps = {};
 export function ramp() {
-  // 256 colours between those of the ramp; on a dark page the other way round, nothing being dark.
+  // 256 colours between those of the ramp; reversed on a dark page, where dark stands for no mass.
   const dark = isDark();
   if (!ramps[dark]) {
     const stops = data.ramp.map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));

@@ -23,7 +23,7 @@ function legend() {
   const swatch = make("span", { className: "swatch" });
   swatch.style.background = colour("under");
   const words = shown.view === "samples" ? [swatch, " truth; in colour the model’s samples. "] : [`Log-densities, a colour scale a target; what is more than ${data.range} nats below its top has the colour of the paper. `];
-  $("legend").replaceChildren(...words, "✓: no further from the truth than its own samples are.");
+  $("legend").replaceChildren(...words, "✓: no further from the truth than true samples are.");
 }
 
 $("tools").addEventListener("change", (event) => {
