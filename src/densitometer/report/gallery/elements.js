@@ -1,4 +1,4 @@
-// Elements of the page: found, made, and told to a screen reader. Every text reaches it as text.
+// Elements of the page: found, made, and announced to screen readers. Every text reaches it as text.
 
 export const $ = (id) => document.getElementById(id);
 
