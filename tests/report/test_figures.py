@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from densitometer.findings.results import Results
-from densitometer.report import figures, style
+from densitometer.report import figures, style, wall
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_an_explosion_does_not_flatten_the_curve(study):
 @pytest.mark.parametrize("draw", figures.ALL.values(), ids=figures.ALL)
 def test_figures_fit_the_page_and_are_legible(results, draw):
     figure = draw(results)
-    width, height = figure.get_size_inches() / figures.MM
+    width, height = figure.get_size_inches() / wall.MM
     assert width <= style.TEXT_WIDTH + 0.01
     assert height <= style.TEXT_HEIGHT
     assert min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text()) >= 6.5

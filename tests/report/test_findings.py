@@ -9,7 +9,7 @@ import fabricated
 import numpy as np
 import pytest
 
-from densitometer.findings import ranking, sentences
+from densitometer.findings import overall, ranking, sentences
 from densitometer.findings.results import Results
 from densitometer.report import tables
 
@@ -17,14 +17,14 @@ CURVE = np.linspace(0, 1, 40)
 
 
 def text_of(results, target="spiral", topic=None):
-    return told(sentences.of_target(results, target), topic)
+    return joined(sentences.of_target(results, target), topic)
 
 
 def of_family(results, family, topic=None):
-    return told(sentences.of_family(results, family), topic)
+    return joined(sentences.of_family(results, family), topic)
 
 
-def told(found, topic):
+def joined(found, topic):
     return " ".join(
         f.text.replace("\N{NO-BREAK SPACE}", " ")
         for name, group in found.items()
@@ -34,7 +34,7 @@ def told(found, topic):
 
 
 def warnings(results):
-    return [(f.kind, f.text.replace("\N{NO-BREAK SPACE}", " ")) for f in sentences.caveats(results)]
+    return [(f.kind, f.text.replace("\N{NO-BREAK SPACE}", " ")) for f in overall.caveats(results)]
 
 
 def plant_curves(study, holdout, train=None, *, selected=None, family="vae"):
@@ -55,16 +55,16 @@ def plant_curves(study, holdout, train=None, *, selected=None, family="vae"):
 def test_a_clear_winner_beats_both_baselines(plant):
     results = plant("spiral", "dsm", kl=(0.02, 0.003))
     text = text_of(results, topic="Density")
-    assert "The closest density is dsm’s, KL 0.020 ± 0.003 nats" in text
-    assert "it beats the cross-validated KDE (0.089 ± 0.006) and the Gaussian mixture" in text
-    assert "Behind: vae (0.213 ± 0.008), worse than both baselines" in text
+    assert "The closest density is that of DSM, KL 0.020 ± 0.003 nats" in text
+    assert "it beats the cross-validated KDE (0.089 ± 0.006) and the GMM chosen by BIC" in text
+    assert "Behind: VAE (0.213 ± 0.008), worse than both baselines" in text
 
 
 def test_a_tie_is_called_a_tie(plant):
     results = plant("spiral", "vae", kl=(0.085, 0.006))
     text = text_of(results, topic="Density")
-    assert "dsm (0.081 ± 0.006 nats) and vae (0.085 ± 0.006 nats) tie for the closest" in text
-    assert "dsm ties with the cross-validated KDE" in text
+    assert "DSM (0.081 ± 0.006 nats) and VAE (0.085 ± 0.006 nats) tie for the closest" in text
+    assert "DSM ties with the cross-validated KDE" in text
     row = {r.name: r for r in tables.headline(results).blocks[0].rows}
     assert row["dsm"].entries[0].strong
     assert row["vae"].entries[0].strong
@@ -73,16 +73,18 @@ def test_a_tie_is_called_a_tie(plant):
 def test_losing_to_a_baseline_is_said(plant):
     results = plant("spiral", "dsm", kl=(0.15, 0.004))
     assert "it loses to the cross-validated KDE" in text_of(results, topic="Density")
-    overview = " ".join(f.text for f in sentences.overview(results))
-    assert "The best family’s density loses to both baselines on spiral" in overview
-    assert "Its density loses to both baselines on spiral" in of_family(results, "dsm", "Wrong")
+    overview = " ".join(f.text for f in overall.overview(results))
+    assert "The best family’s density loses to both baselines on the spiral" in overview
+    assert "Its density loses to both baselines on the spiral" in of_family(
+        results, "dsm", "Weaknesses"
+    )
 
 
 def test_between_the_baselines(plant):
     results = plant("spiral", "vae", kl=(0.105, 0.001))
     results = plant("spiral", "kde", kl=(0.2, 0.001))
     text = text_of(results, topic="Density")
-    assert "Behind: vae (0.1050 ± 0.0010), worse than the Gaussian mixture." in text
+    assert "Behind: VAE (0.1050 ± 0.0010), worse than the GMM chosen by BIC." in text
 
 
 @pytest.mark.parametrize(
@@ -105,14 +107,14 @@ def test_impossible_numbers_are_alarms_and_win_nothing(plant, family, metric, va
     ((kind, text),) = warnings(results)
     assert kind == "alarm"
     assert words in text
-    assert f"{family} on spiral" in text
+    assert f"{family.upper()} on the spiral" in text
     assert family not in ranking.best(results, "spiral", metric)
     block = next(b for b in tables.complete(results).blocks if b.title.split(":")[0] == metric)
     row = next(r for r in block.rows if r.name == family)
     assert row.entries[0].alarm
     assert not row.entries[1].alarm
     if metric == "kl":
-        assert "dsm" not in text_of(results, topic="Density").split("vae")[0]
+        assert "DSM" not in text_of(results, topic="Density").split("VAE")[0]
 
 
 def test_noise_is_no_alarm(plant):
@@ -126,28 +128,32 @@ def test_leaks_are_measured_against_the_truth(plant):
     text = text_of(results, topic="Support")
     assert (
         text
-        == "Off the support lie 5.0 ± 0.5 % of gan’s samples, against 0.10 ± 0.07 % of the truth’s."
+        == "5.0 ± 0.5 % of GAN’s samples lie off the support, against 0.10 ± 0.07 % of the truth’s."
     )
     results = plant("spiral", "gan", off_support=(0.001, 0.001))
-    assert "No family measurably leaks" in text_of(results, topic="Support")
+    assert "No family measurably puts over 0.5 % of its samples off the support." in text_of(
+        results, topic="Support"
+    )
 
 
 def test_samples_as_good_as_the_truth_are_said_so(plant):
     assert "where a fresh true sample" in text_of(plant("spiral", "truth"), topic="Samples")
     results = plant("spiral", "gan", bhattacharyya=(0.9915, 0.0008))
-    assert "gan’s come nearest" in text_of(results, topic="Samples")
-    assert "as near as a fresh true sample" in text_of(results, topic="Samples")
+    assert "those of GAN are closest" in text_of(results, topic="Samples")
+    assert "as close as a fresh true sample" in text_of(results, topic="Samples")
 
 
 def test_samples_that_are_not_of_their_density(plant):
     assert "differ beyond noise" not in of_family(plant("spiral", "dsm"), "dsm")
     results = plant("spiral", "dsm", self_bhattacharyya=(-0.02, 0.001))
-    assert "On spiral its samples and its density differ beyond noise" in of_family(results, "dsm")
+    assert "On the spiral its samples and its density differ beyond noise" in of_family(
+        results, "dsm"
+    )
 
 
 def test_a_loose_bound_is_measured(plant):
     results = plant("spiral", "vae", nll=(0.4, 0.01), nll_elbo=(0.7, 0.01))
-    assert "Its ELBO is loose by 0.300 ± 0.014 nats on spiral" in of_family(results, "vae")
+    assert "Its ELBO is loose by 0.300 ± 0.014 nats on the spiral" in of_family(results, "vae")
 
 
 def on_spiral(results, family="vae"):
@@ -163,12 +169,12 @@ def test_overfitting_is_a_rise_of_the_hold_out_alone(study):
     valley += 0.001 * np.random.default_rng(0).normal(size=40)
     text = on_spiral(plant_curves(study, valley))
     assert re.fullmatch(
-        r"Overfits on spiral \(from step \d,\d00 on its hold-out loss rises by "
+        r"Overfits on the spiral \(from step \d,\d00 on its hold-out loss rises by "
         r"0\.26\d+ ± 0\.001\d? while its training loss falls\)\.",
         text,
     )
     text = on_spiral(plant_curves(study, valley, train=valley))
-    assert "Gets worse on spiral (from step" in text
+    assert "Gets worse on the spiral (from step" in text
     assert "training loss" not in text
 
 
@@ -182,7 +188,10 @@ def test_noise_and_a_flat_end_are_no_overfitting(study):
 
 def test_an_unfinished_descent_is_said(study):
     text = on_spiral(plant_curves(study, 2 - CURVE))
-    assert text == "Is not done on spiral (hold-out loss still falling at step 4,000, its last)."
+    assert (
+        text
+        == "Has not converged on the spiral (hold-out loss still falling at step 4,000, its last)."
+    )
 
 
 def test_an_adversary_is_judged_by_its_samples(study):
@@ -201,8 +210,10 @@ def test_one_family_is_chosen_for_both_uses_if_it_is_among_the_best_by_both(plan
         "vae",
         "vae",
     )  # dsm’s KL ties, its samples do not
-    assert "Choose vae: no family’s density is closer and no" in text_of(results, topic="Choice")
-    assert "cannot be told from it" not in text_of(results, topic="Choice")
+    assert "Choose VAE: no family’s density or samples are closer" in text_of(
+        results, topic="Choice"
+    )
+    assert "cannot be distinguished from it" not in text_of(results, topic="Choice")
 
 
 def test_two_families_are_chosen_if_none_is_best_at_both(plant):
@@ -211,30 +222,30 @@ def test_two_families_are_chosen_if_none_is_best_at_both(plant):
     results = plant("spiral", "gan", bhattacharyya=(0.990, 0.0005))
     assert ranking.choice(results, "spiral") == ("dsm", "gan")
     text = text_of(results, topic="Choice")
-    assert "Choose dsm for a density and gan for samples alone" in text
-    abstract = " ".join(f.text for f in sentences.abstract(results))
-    assert "dsm for a density and gan for samples alone on spiral (0.0500" in abstract
+    assert "Choose DSM for a density and GAN for samples alone" in text
+    abstract = " ".join(f.text for f in overall.abstract(results))
+    assert "DSM for a density and GAN for samples alone on the spiral (0.0500" in abstract
     row = tables.choices(results).blocks[0].rows[0]
-    assert [e.text.split(",")[0] for e in row.entries] == ["dsm", "–", "gan", "vae"]
+    assert [e.text.split(",")[0] for e in row.entries] == ["DSM", "–", "GAN", "VAE"]
 
 
-def test_an_equal_and_quicker_family_is_told(plant, study):
+def test_an_equal_and_quicker_family_is_named(plant, study):
     for family, seconds in (("dsm", 40.0), ("vae", 8.0)):
         plant("spiral", family, kl=(0.05, 0.002), bhattacharyya=(0.985, 0.002))
         timing = study / "cells" / "spiral" / family / "0" / "timing.json"
         timing.write_text(json.dumps({"fit": seconds}))
     text = text_of(Results.read(study), topic="Choice")
-    assert "On both counts vae cannot be told from it." in text
-    assert "A fit of dsm took 40 s, of vae, the quickest of these, 8 s." in text
+    assert "By either measure VAE cannot be distinguished from it." in text
+    assert "A fit took 40 s for DSM and 8 s for VAE, the quickest of these." in text
 
 
 def test_strengths_are_told_by_place(plant):
-    text = of_family(plant("spiral", "gan", off_support=(0.0, 0.0005)), "gan", "Well")
-    assert "by support on spiral" in text
-    text = of_family(plant("spiral", "dsm", kl=(0.02, 0.003)), "dsm", "Well")
+    text = of_family(plant("spiral", "gan", off_support=(0.0, 0.0005)), "gan", "Strengths")
+    assert "by support on the spiral" in text
+    text = of_family(plant("spiral", "dsm", kl=(0.02, 0.003)), "dsm", "Strengths")
     assert "by density" in text
-    assert "beats both baselines on spiral" in text
-    assert "beats" not in of_family(plant("spiral", "dsm"), "vae", "Well")
+    assert "beats both baselines on the spiral" in text
+    assert "beats" not in of_family(plant("spiral", "dsm"), "vae", "Strengths")
 
 
 def test_divergence_is_a_result(study):
@@ -244,7 +255,7 @@ def test_divergence_is_a_result(study):
     assert warnings(results) == [
         (
             "caveat",
-            "gan on spiral diverged at step 1,200; the numbers are those of the best state "
+            "GAN on the spiral diverged at step 1,200; the numbers are those of the best state "
             "before that.",
         )
     ]
@@ -262,16 +273,19 @@ def test_missing_cells_are_named(study):
     results = Results.read(study)
     ((kind, text),) = warnings(results)
     assert kind == "caveat"
-    assert "of 24 cells 2 are missing, dsm on spiral (failed) and vae on pinwheel (not run)" in text
-    assert "vae’s, KL 0.213" in text_of(results)
+    assert (
+        "of 24 cells 2 are missing, DSM on the spiral (failed) and VAE on the pinwheel (not run)"
+        in text
+    )
+    assert "that of VAE, KL 0.213" in text_of(results)
     rows = {r.name: r.entries for r in tables.headline(results).blocks[0].rows}
     assert rows["dsm"][0].text == "failed"
     assert rows["vae"][1].text == "not run"
     assert rows["gan"][0].text == "no density"
 
 
-def test_a_ranking_groups_what_cannot_be_told_apart(tmp_path):
-    """Five seeds that move all families together: vae is surely behind dsm, kde is not told."""
+def test_a_ranking_groups_what_cannot_be_distinguished(tmp_path):
+    """Five seeds that move all families together: vae is surely behind dsm, kde is not."""
     folder = fabricated.fabricate(tmp_path / "study", seeds=range(5), names=("spiral",))
     shift = (0.0, 0.03, -0.02, 0.05, 0.01)
     wobble = (0.004, -0.006, 0.005, -0.004, 0.002)

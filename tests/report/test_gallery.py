@@ -16,6 +16,7 @@ from densitometer.findings import digits
 from densitometer.findings.results import Results
 from densitometer.report import figures, style
 from densitometer.report.gallery import page as gallery
+from densitometer.report.gallery import pictures
 from densitometer.targets import TARGETS
 from densitometer.targets.base import Target
 from densitometer.targets.certificate import Certificate
@@ -66,7 +67,7 @@ def results(folder) -> Results:
 
 
 @pytest.fixture(scope="module")
-def told(results) -> dict:
+def shown(results) -> dict:
     return gallery.content(results)
 
 
@@ -90,17 +91,32 @@ def test_the_page_is_alone(written):
     assert "default-src 'none'" in text
 
 
-def test_the_data_are_read_back_whatever_they_hold(written, told):
+def test_the_script_is_its_modules_each_after_those_that_it_imports(written):
+    """And what one exports is declared once, for in the page they share a scope."""
+    folder = Path(gallery.__file__).parent
+    assert {f"{name}.js" for name in gallery.SCRIPTS} == {p.name for p in folder.glob("*.js")}
+    texts = {name: (folder / f"{name}.js").read_text() for name in gallery.SCRIPTS}
+    declared = []
+    for place, (name, text) in enumerate(texts.items()):
+        imported = re.findall(r'^import \{ .+ \} from "\./(\w+)\.js";$', text, re.MULTILINE)
+        assert len(imported) == text.count("import "), name
+        assert set(imported) <= set(gallery.SCRIPTS[:place]), name
+        declared += re.findall(r"^(?:export )?(?:function|const|let) (\w+)", text, re.MULTILINE)
+    assert sorted(declared) == sorted(set(declared))
+    assert not re.search(r"^(import|export) ", written.read_text(), re.MULTILINE)
+
+
+def test_the_data_are_read_back_whatever_they_hold(written, shown):
     before, _, rest = written.read_text().partition('id="data">')
     held, _, after = rest.partition("</script>")
-    assert json.loads(held) == json.loads(json.dumps(told))
+    assert json.loads(held) == json.loads(json.dumps(shown))
     assert after.count("<script") == 1
     assert HOSTILE not in before + after
 
 
-def test_numbers_are_those_of_the_scorecards(results, told):
-    files, cell = results.cell("spiral", "vae", 7), told["cells"]["spiral/vae/7"]
-    named = {told["metrics"][line[0]]["name"]: line[1:] for line in cell["card"]}
+def test_numbers_are_those_of_the_scorecards(results, shown):
+    files, cell = results.cell("spiral", "vae", 7), shown["cells"]["spiral/vae/7"]
+    named = {shown["metrics"][line[0]]["name"]: line[1:] for line in cell["card"]}
     assert set(named) == set(files.scorecard)
     for metric, (text, provenance, span, within, alarm) in named.items():
         estimate = files.scorecard[metric]
@@ -112,23 +128,23 @@ def test_numbers_are_those_of_the_scorecards(results, told):
         assert within == floor.holds(estimate.value)
         assert bool(span) == (floor is not None)
     assert named["bhattacharyya"][3] is False
-    truth = told["cells"]["spiral/truth/0"]["card"]
-    assert [line[4] for line in truth if told["metrics"][line[0]]["name"] == "kl"] == [True]
+    truth = shown["cells"]["spiral/truth/0"]["card"]
+    assert [line[4] for line in truth if shown["metrics"][line[0]]["name"] == "kl"] == [True]
     measure = results.measure("spiral", "vae", "kl")
-    assert told["spread"]["spiral/vae"]["kl"] == digits.plus_minus(measure.value, measure.error)
+    assert shown["spread"]["spiral/vae"]["kl"] == digits.plus_minus(measure.value, measure.error)
 
 
 def test_an_impossible_number_is_marked(study):
     fabricated.rewrite(study, "spiral", "dsm", kl=(-0.5, 0.01))
-    told = gallery.content(Results.read(study))
-    kl = [m["name"] for m in told["metrics"]].index("kl")
-    alarms = {k: line[5] for k, c in told["cells"].items() for line in c["card"] if line[0] == kl}
+    shown = gallery.content(Results.read(study))
+    kl = [m["name"] for m in shown["metrics"]].index("kl")
+    alarms = {k: line[5] for k, c in shown["cells"].items() for line in c["card"] if line[0] == kl}
     assert [k for k, alarm in alarms.items() if alarm] == ["spiral/dsm/0"]
-    assert any(c["kind"] == "alarm" for c in told["caveats"])
+    assert any(c["kind"] == "alarm" for c in shown["caveats"])
 
 
-def test_pictures_are_those_of_the_cells(results, told):
-    files, cell = results.cell("checkerboard", "dsm", 0), told["cells"]["checkerboard/dsm/0"]
+def test_pictures_are_those_of_the_cells(results, shown):
+    files, cell = results.cell("checkerboard", "dsm", 0), shown["cells"]["checkerboard/dsm/0"]
     lower, upper = results.picture_box("checkerboard")
     points = decoded(cell["samples"]["points"], "<u2").reshape(-1, 2).astype(float)
     assert cell["samples"]["shown"] == cell["samples"]["n"] == len(points) == 2000
@@ -145,7 +161,7 @@ def test_pictures_are_those_of_the_cells(results, told):
     assert known.mean() > 0.999
     np.testing.assert_allclose(seen[known], files.path[known], atol=2e-4)
 
-    top = told["targets"][1]["top"]
+    top = shown["targets"][1]["top"]
     levels = decoded(cell["density"]["levels"], "u1").reshape(80, 80).astype(float)
     np.testing.assert_allclose(
         top - 8 + 8 * levels / 255, np.clip(files.log_density, top - 8, top), atol=8 / 255
@@ -158,8 +174,8 @@ def test_pictures_are_those_of_the_cells(results, told):
     assert curves["selected"] == files.fit["selected_step"] in curves["step"]
 
 
-def test_a_score_is_taken_from_the_density_where_the_model_has_none(results, told):
-    cell = told["cells"]["spiral/vae/0"]
+def test_a_score_is_taken_from_the_density_where_the_model_has_none(results, shown):
+    cell = shown["cells"]["spiral/vae/0"]
     assert cell["score"]["how"] == "from the grid of the log-density"
     arrows = decoded(cell["score"]["arrows"], "i1").reshape(32, 32, 2).astype(float)
     lower, upper = results.picture_box("spiral")
@@ -169,23 +185,23 @@ def test_a_score_is_taken_from_the_density_where_the_model_has_none(results, tol
     inwards = -(x * arrows[..., 0] + y * arrows[..., 1])[far]
     assert (inwards > 0).sum() > 9 * (inwards < 0).sum()
     assert (inwards > 0).sum() > 200
-    assert "score" not in told["cells"]["spiral/gan/0"]
+    assert "score" not in shown["cells"]["spiral/gan/0"]
 
 
-def test_a_cell_that_did_not_run_or_diverged_says_so(told):
-    assert told["cells"]["checkerboard/vae/0"] == {"state": "not run", "done": False}
-    assert told["cells"]["checkerboard/gan/0"]["state"] == "diverged at step 1,234"
-    assert told["cells"]["checkerboard/gan/0"]["diverged"]
-    assert not told["cells"]["checkerboard/gan/7"]["diverged"]
+def test_a_cell_that_did_not_run_or_diverged_says_so(shown):
+    assert shown["cells"]["checkerboard/vae/0"] == {"state": "not run", "done": False}
+    assert shown["cells"]["checkerboard/gan/0"]["state"] == "diverged at step 1,234"
+    assert shown["cells"]["checkerboard/gan/0"]["diverged"]
+    assert not shown["cells"]["checkerboard/gan/7"]["diverged"]
 
 
 def test_points_that_are_no_numbers_are_left_out():
     box = np.array([[0.0, 0.0], [1.0, 1.0]])
     points = np.array([[0.5, 0.5], [np.nan, 0.5], [np.inf, 0.5], [0.5, -3.0]])
-    found = gallery._samples(points, box, 1e6)
+    found = pictures.samples_of(points, box, 1e6)
     assert found["outside"] == 3
     np.testing.assert_array_equal(decoded(found["points"], "<u2")[2:], 65535)
-    assert gallery._density(np.full((40, 40), np.nan), 0.0, 1e6)["levels"].strip("A=") == ""
+    assert pictures.density_of(np.full((40, 40), np.nan), 0.0, 1e6)["levels"].strip("A=") == ""
 
 
 def test_a_default_study_fits_and_others_are_thinned(folder, tmp_path, monkeypatch):
@@ -197,11 +213,11 @@ def test_a_default_study_fits_and_others_are_thinned(folder, tmp_path, monkeypat
         for target in plan["targets"]:
             shutil.copytree(study / f"cells/{target}/dsm/0", study / f"cells/{target}/{name}/0")
     (study / "plan.json").write_text(json.dumps(plan | {"seeds": [0]}))
-    told = gallery.content(Results.read(study))
+    shown = gallery.content(Results.read(study))
     assert len(gallery.page(Results.read(study))) < 8e6
-    cell = told["cells"]["spiral/dsm.width=3/0"]
+    cell = shown["cells"]["spiral/dsm.width=3/0"]
     assert (cell["path"]["n"], cell["samples"]["shown"]) == (300, 2000)
-    assert told["rows"][3 + 3]["colour"] == style.colour("dsm")
+    assert shown["rows"][3 + 3]["colour"] == style.colour("dsm")
     monkeypatch.setattr(gallery, "MOST_PATHS", 3_000_000 // 4)
     monkeypatch.setattr(gallery, "MOST_SAMPLES", 1_000_000 // 10)
     cell = gallery.content(Results.read(study))["cells"]["spiral/dsm.width=3/0"]
@@ -209,15 +225,15 @@ def test_a_default_study_fits_and_others_are_thinned(folder, tmp_path, monkeypat
     assert 500 < cell["samples"]["shown"] < 600
 
 
-def test_seeds_that_do_not_fit_are_left_out_and_counted(results, told, monkeypatch):
-    assert told["seeds"] == [0, 7]
-    assert not told["omitted"]
-    assert "path" not in told["cells"]["spiral/dsm/7"]
+def test_seeds_that_do_not_fit_are_left_out_and_counted(results, shown, monkeypatch):
+    assert shown["seeds"] == [0, 7]
+    assert not shown["omitted"]
+    assert "path" not in shown["cells"]["spiral/dsm/7"]
     monkeypatch.setattr(gallery, "MOST_BYTES", 500_000)
     fewer = gallery.content(results)
     assert fewer["seeds"] == [0]
     assert fewer["omitted"].startswith("1 more")
-    assert fewer["cells"] == {k: c for k, c in told["cells"].items() if k.endswith("/0")}
+    assert fewer["cells"] == {k: c for k, c in shown["cells"].items() if k.endswith("/0")}
 
 
 class Brick(Target):
@@ -247,24 +263,26 @@ class Block(Brick):
     dim = 3
 
 
-@pytest.mark.parametrize(("law", "note"), [(Brick, "one coordinate"), (Block, "first two of 3")])
-def test_laws_of_other_dimensions(folder, tmp_path, monkeypatch, law, note):
-    monkeypatch.setitem(TARGETS._members, "spiral", f"{__name__}:{law.__name__}")
+@pytest.mark.parametrize(
+    ("target", "note"), [(Brick, "only coordinate"), (Block, "first two of 3")]
+)
+def test_targets_of_other_dimensions(folder, tmp_path, monkeypatch, target, note):
+    monkeypatch.setitem(TARGETS._members, "spiral", f"{__name__}:{target.__name__}")
     study = Path(shutil.copytree(folder, tmp_path / "study"))
-    d = law.dim
+    d = target.dim
     for cell in study.glob("cells/spiral/*/*"):
         for name in ("log_density.npy", "score.npy", "path.npy"):
             (cell / name).unlink(missing_ok=True)
         np.save(cell / "samples.npy", np.tile(np.array([1.0, 0.5, 0.25][:d], np.float32), (20, 1)))
         np.save(cell / "path.npy", np.ones((5, 40, d), np.float32))
-    told = gallery.content(Results.read(study))
-    target, cell = told["targets"][0], told["cells"]["spiral/dsm/0"]
-    assert note in target["note"]
+    shown = gallery.content(Results.read(study))
+    entry, cell = shown["targets"][0], shown["cells"]["spiral/dsm/0"]
+    assert note in entry["note"]
     assert "density" not in cell
     assert cell["path"]["frames"] == 5
     point = decoded(cell["samples"]["points"], "<u2")[:2] / 65534
     expected = np.array([1.0, 0.5 if d == 3 else 0.0])
-    seen = target["lower"] + point * np.subtract(target["upper"], target["lower"])
+    seen = entry["lower"] + point * np.subtract(entry["upper"], entry["lower"])
     np.testing.assert_allclose(seen, expected, atol=1e-3)
     drawn = figures.samples(Results.read(study), targets=["spiral"], families=["dsm"]).axes
     [points] = {
@@ -346,26 +364,31 @@ def test_the_wall_shows_every_cell_with_its_numbers(visit, results):
     page = visit()
     grid = page.get_by_role("grid", name="Families by targets")
     expect(grid.get_by_role("gridcell")).to_have_count(2 * 6)
+    heads = grid.locator("th").all_inner_texts()
+    assert [head.splitlines()[0] for head in heads] == [
+        "family", "Spiral", "Checkerboard",
+        "DSM", "VAE", "GAN", "For comparison", "truth", "KDE", "GMM",
+    ]  # fmt: skip
     kl = results.cell("spiral", "dsm", 0).scorecard["kl"]
     number = digits.plus_minus(kl.value, kl.stderr)
-    cell = page.get_by_role("button", name=f"dsm on spiral; KL {number}")
+    cell = page.get_by_role("button", name=f"DSM on the spiral; KL {number}")
     expect(cell).to_contain_text(f"KL {number}")
-    expect(page.get_by_role("button", name="vae on checkerboard: not run")).to_be_visible()
+    expect(page.get_by_role("button", name="VAE on the checkerboard: not run")).to_be_visible()
     expect(page.get_by_role("button", name="diverged at step 1,234")).to_contain_text("diverged")
-    expect(page.get_by_role("button", name="gan on spiral; KL no density")).to_be_visible()
+    expect(page.get_by_role("button", name="GAN on the spiral; KL no density")).to_be_visible()
     first = "#wall tr:nth-child(1) canvas"
     assert np.sum(coloured(page, first, style.colour("dsm"))) > 100
     page.get_by_label("log-density").check()
     assert np.sum(coloured(page, first, style.colour("dsm"))) == 0
     expect(page.locator("#wall .absent")).to_have_count(1 + 2)
     page.get_by_label("Seed").select_option("7")
-    expect(page.get_by_role("button", name="vae on checkerboard; KL")).to_be_visible()
+    expect(page.get_by_role("button", name="VAE on the checkerboard; KL")).to_be_visible()
 
 
 @needs_browser
 def test_samples_unfold_from_noise_to_data(visit):
     page = visit()
-    page.get_by_role("button", name="dsm on checkerboard").click()
+    page.get_by_role("button", name="DSM on the checkerboard").click()
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     early = drawn(page)
     expect(page.locator("#moment")).to_have_text(re.compile(r"^([3-9]|\d\d) of 40$"))
@@ -397,13 +420,13 @@ def test_the_keyboard_suffices(visit):
     for key in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowLeft", "ArrowDown"):
         page.keyboard.press(key)
     focused = page.locator(":focus")
-    expect(focused).to_have_attribute("aria-label", re.compile("^gan on spiral"))
+    expect(focused).to_have_attribute("aria-label", re.compile("^GAN on the spiral"))
     assert focused.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
     page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog", name="gan on spiral")).to_be_visible()
+    expect(page.get_by_role("dialog", name="GAN on the spiral")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(page.locator(":focus")).to_have_attribute("aria-label", re.compile("^gan on spiral"))
+    expect(page.locator(":focus")).to_have_attribute("aria-label", re.compile("^GAN on the spiral"))
 
 
 @needs_browser
@@ -444,13 +467,17 @@ def test_an_opened_cell_tells_all_and_is_compared(visit, results):
     assert sum(bool(re.search(r"KL 0\.\d+", label)) for label in labels) == 3
     arrows = coloured(page, ".fields .pair:nth-of-type(3) canvas", style.colour("dsm"), within=60)
     assert np.min(arrows) > 200
-    kept = results.cell("spiral", "dsm", 0).fit["selected_step"]
-    expect(page.get_by_role("img", name=f"step {kept:,} of 8,000")).to_be_visible()
+    selected = results.cell("spiral", "dsm", 0).fit["selected_step"]
+    expect(page.get_by_role("img", name=f"step {selected:,} of 8,000")).to_be_visible()
     page.get_by_role("button", name="Compare").click()
-    expect(page.get_by_role("dialog", name="dsm on spiral beside vae on spiral")).to_be_visible()
+    expect(
+        page.get_by_role("dialog", name="DSM on the spiral beside VAE on the spiral")
+    ).to_be_visible()
     second = page.get_by_role("article").nth(1)
+    options = second.get_by_label("Family").locator("option").all_inner_texts()
+    assert options == ["DSM", "VAE", "GAN", "truth", "KDE", "GMM"]
     second.get_by_label("Family").select_option("gan")
-    second = page.get_by_role("article", name="gan on spiral")
+    second = page.get_by_role("article", name="GAN on the spiral")
     expect(second).to_contain_text("samples, but no density")
     expect(second.get_by_label("Family")).to_be_focused()
     expect(second).to_contain_text(HOSTILE)
@@ -467,7 +494,7 @@ def test_an_opened_cell_tells_all_and_is_compared(visit, results):
 def test_both_themes(visit, scheme):
     page = visit("#spiral/vae/0", color_scheme=scheme, reduced_motion="reduce")
     page.keyboard.press("Escape")
-    expect(page.locator(":focus")).to_have_attribute("aria-label", re.compile("^vae on spiral"))
+    expect(page.locator(":focus")).to_have_attribute("aria-label", re.compile("^VAE on the spiral"))
     paper = lambda: page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     rgb = lambda c: f"rgb({', '.join(str(int(c[i : i + 2], 16)) for i in (1, 3, 5))})"
     pages = {"light": style.PAPER, "dark": style.DARK[style.PAPER]}
@@ -484,7 +511,7 @@ def test_a_phone_scrolls_nothing_sideways_but_the_wall(visit):
     page = visit(width=390, height=844, reduced_motion="reduce")
     assert overflow(page, "html") == 0
     assert overflow(page, "#scroller") > 0
-    page.get_by_role("button", name="dsm on spiral").click()
+    page.get_by_role("button", name="DSM on the spiral").click()
     assert overflow(page, "dialog") == 0
     page.get_by_role("button", name="Compare").click()
     assert overflow(page, "dialog") == 0

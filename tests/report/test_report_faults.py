@@ -58,7 +58,7 @@ def test_a_hole_is_found_where_it_is(sampled):
     assert fault.words.startswith(f"{100 * share:.1f}")
 
 
-def test_a_thread_is_told_from_a_leak(sampled):
+def test_a_thread_is_distinguished_from_a_leak(sampled):
     """Forty strays between two modes, on a line; then as many all over the middle."""
     points = true("gaussian_mixture")
     modes = targets.get("gaussian_mixture").modes
@@ -85,7 +85,7 @@ def test_the_heaviest_mode_is_shown(sampled):
     fault = of(results, "gaussian_mixture", "gan")["wrong mode weights"]
     np.testing.assert_allclose(np.mean(fault.window, axis=0), centres[2])
     assert "13.0 ± 1.0" in fault.words
-    assert "for 14.3 %" in fault.words
+    assert "instead of 14.3 %" in fault.words
     results = sampled("gaussian_mixture", "gan", points, mode_weights=(0.02, 0.01))
     assert "wrong mode weights" not in of(results, "gaussian_mixture", "gan")
 

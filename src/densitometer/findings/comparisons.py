@@ -1,4 +1,4 @@
-"""Differences of two measures, with what chance allows."""
+"""Differences of two measures, with their 95 % confidence intervals."""
 
 import math
 import statistics
@@ -20,20 +20,20 @@ class Difference(NamedTuple):
     low: float
     high: float
     seeds: int
-    """The seeds behind it; 1 where the error is that of the test samples alone."""
+    """Seeds behind it; 1 where the interval comes from the test samples alone."""
 
     @property
     def sign(self) -> int:
-        """That of a − b; 0 if the interval holds 0, that is, if the two cannot be told apart."""
+        """That of a − b; 0, a tie, if the interval contains 0."""
         return int(self.low > 0) - int(self.high < 0)
 
 
 def difference(a: Measure, b: Measure) -> Difference:
-    """a − b, paired by seed where both have several: a seed gives all families the same points.
+    """a − b with its 95 % interval, paired by seed where both have several.
 
-    Paired, it is the mean over seeds and Student's interval for it. With one seed it is what the
-    standard errors of the two test samples allow; as these share their points, that errs on the
-    side of a tie.
+    A seed gives all families the same points, so the mean of the paired differences gets Student's
+    interval. With one seed the interval follows from the two standard errors as if the test samples
+    were independent; since they share their points, it is too wide and favours a tie.
     """
     pairs = [a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed if seed in b.by_seed]
     if len(pairs) > 1 and all(map(math.isfinite, pairs)):
@@ -47,7 +47,7 @@ def difference(a: Measure, b: Measure) -> Difference:
 
 
 def compare(a: Measure, b: Measure) -> int:
-    """The sign of a − b, or 0 where the two cannot be told apart."""
+    """The sign of a − b, or 0 where the two cannot be distinguished."""
     return difference(a, b).sign
 
 

@@ -1,9 +1,9 @@
-"""Numbers as a person wants to read them: no more digits than the error allows."""
+"""Numbers as text, with no more digits than their error justifies."""
 
 import math
 
 MINUS = "\N{MINUS SIGN}"
-KEEP = "\N{NO-BREAK SPACE}"
+NBSP = "\N{NO-BREAK SPACE}"
 _WORDS = (
     *("no", "one", "two", "three", "four", "five", "six"),
     *("seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -13,13 +13,13 @@ _WORDS = (
 def split(value: float, error: float, *, scale: float = 1.0) -> tuple[str, str]:
     """A value and its error as two strings with the same decimals; the error "" if there is none.
 
-    The error keeps one significant digit, two if the first is 1 (0.0123 → 0.012, 0.047 → 0.05).
-    A value whose error is 0 or unknown keeps six significant digits.
+    The error has one significant digit, two if the first is 1 (0.0123 → 0.012, 0.047 → 0.05).
+    A value whose error is 0 or unknown has six significant digits.
 
     Args:
         value: the number.
         error: its standard error or spread, same unit.
-        scale: multiplies both, e.g. 100 for per cent.
+        scale: a factor for both, e.g. 100 for per cent.
     """
     value, error = value * scale, error * scale
     if not math.isfinite(value):
@@ -39,11 +39,11 @@ def split(value: float, error: float, *, scale: float = 1.0) -> tuple[str, str]:
 def plus_minus(value: float, error: float, *, scale: float = 1.0, unit: str = "") -> str:
     """``0.088 ± 0.004``, with `unit` appended if there is one; never broken across lines."""
     text, spread = split(value, error, scale=scale)
-    return (f"{text}{KEEP}±{KEEP}{spread}" if spread else text) + (KEEP + unit if unit else "")
+    return (f"{text}{NBSP}±{NBSP}{spread}" if spread else text) + (NBSP + unit if unit else "")
 
 
 def interval(value: float, low: float, high: float) -> str:
-    """``0.012 [0.004, 0.020]``, with the digits that a fourth of the interval's length allows."""
+    """``0.012 [0.004, 0.020]``, with the digits that a quarter of its length justifies."""
     text, error = split(value, (high - low) / 4)
     if not error:
         return text
@@ -52,7 +52,7 @@ def interval(value: float, low: float, high: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """``0.991 to 0.994``, with two digits of the difference."""
+    """``0.991 to 0.994``, to two significant digits of the difference."""
     if not (math.isfinite(low) and math.isfinite(high)) or low == high:
         return f"{low:.4g} to {high:.4g}"
     decimals = max(0, 1 - math.floor(math.log10(high - low)))
@@ -60,7 +60,7 @@ def span(low: float, high: float) -> str:
 
 
 def count(n: int) -> str:
-    """A whole number as people write it: 20,000."""
+    """A whole number with its thousands separated: 20,000."""
     return f"{n:,}"
 
 
@@ -77,7 +77,7 @@ def listed(words: list[str], last: str = "and") -> str:
 
 
 def _signed(text: str) -> str:
-    # "−0.000" is a zero with a meaningless sign.
+    # The sign of "−0.000" means nothing.
     if text.startswith("-") and not text.strip("-0."):
         text = text[1:]
     return text.replace("-", MINUS)

@@ -1,17 +1,19 @@
-"""Who is best, who is as good, and what cannot be: the comparisons that reports draw on."""
+"""Rankings of families: the best and their ties, groups, choices, and impossible values."""
 
 import functools
 from typing import NamedTuple
 
 from densitometer import metrics
 from densitometer.findings.comparisons import Difference, compare, difference
+from densitometer.findings.labels import in_prose, label
 from densitometer.findings.results import CellFiles, Measure, Results
 from densitometer.metrics import METRICS
 from densitometer.scoring.consistency import violations
+from densitometer.scoring.verdict import verdict
 from densitometer.study.plan import REFERENCES
 
-BASELINES = {"kde": "the cross-validated KDE", "gmm": "the Gaussian mixture"}
-"""What any family should beat to earn its training, and how sentences call it."""
+BASELINES = {"kde": "the cross-validated KDE", "gmm": "the GMM chosen by BIC"}
+"""What a family should beat to be worth its training, as sentences call it."""
 
 
 def larger_is_better(metric: str) -> bool:
@@ -22,7 +24,7 @@ def larger_is_better(metric: str) -> bool:
 def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
     """The family with the best value of a metric, then those that tie with it.
 
-    A number that cannot be wins nothing.
+    Impossible values are left out.
     """
     flagged = impossible(results)
     ranked = [
@@ -37,10 +39,10 @@ def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
 
 
 def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, Difference]]]:
-    """Families and baselines from best to worst, in groups, each behind the very best by so much.
+    """Families and baselines in groups, from best to worst, each with its distance to the best.
 
-    The best of a group is told apart from those of the group before it; the others of a group
-    cannot be told apart from its best. A number that cannot be is not ranked.
+    The first of a group differs significantly from the first of the group before it; the others of
+    a group do not differ significantly from its first. Impossible values are left out.
     """
     flagged = impossible(results)
     sign = -1 if larger_is_better(metric) else 1
@@ -60,7 +62,7 @@ def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, 
 
 @functools.lru_cache(maxsize=4)
 def impossible(results: Results) -> dict[tuple[str, str, str], str]:
-    """(target, family, metric) of every number that cannot be, and the sentence that says why."""
+    """The sentence that says why, by (target, family, metric), for every impossible value."""
     found = {}
     for target in results.targets:
         for family in (*REFERENCES, *results.families):
@@ -71,21 +73,20 @@ def impossible(results: Results) -> dict[tuple[str, str, str], str]:
 
 
 class Choice(NamedTuple):
-    """The families to choose on a target: for a density, and where samples are all one needs."""
+    """The families to choose on a target: for a density, and for samples alone."""
 
     density: str | None
     samples: str | None
 
     def __str__(self) -> str:
-        if self.density == self.samples or self.samples is None:
-            return self.density or "none"
-        if self.density is None:
-            return self.samples
-        return f"{self.density} for a density and {self.samples} for samples alone"
+        density, samples = (family and label(family) for family in self)
+        if density and samples and density != samples:
+            return f"{density} for a density and {samples} for samples alone"
+        return density or samples or "none"
 
 
 def choice(results: Results, target: str) -> Choice:
-    """The closest density and the nearest samples; one family for both if it is best at both."""
+    """The families with the closest density and samples; one family if it is best in both."""
     density, samples = best(results, target, "kl"), best(results, target, "bhattacharyya")
     for family in density:
         if family in samples:
@@ -94,7 +95,7 @@ def choice(results: Results, target: str) -> Choice:
 
 
 def behind(results: Results, target: str) -> list[tuple[str, Measure]]:
-    """The families whose density is not among the closest, nearest first, and their KL."""
+    """The families whose density is not among the closest, and their KL, smallest first."""
     leaders, flagged = best(results, target, "kl"), impossible(results)
     rest = [
         (f, m)
@@ -105,6 +106,24 @@ def behind(results: Results, target: str) -> list[tuple[str, Measure]]:
 
 
 def where(results: Results, files: CellFiles) -> str:
-    """Family and target of a cell, and its seed where there are several."""
+    """Family and target of a cell in words, and its seed where there are several."""
     seed = f" with seed {files.cell.seed}" if len(results.seeds) > 1 else ""
-    return f"{files.cell.family} on {files.cell.target}{seed}"
+    return f"{label(files.cell.family)} on {in_prose(files.cell.target)}{seed}"
+
+
+def signs(results: Results, target: str, family: str) -> dict[str, int]:
+    """The sign of a family's KL less that of each baseline; empty where one is missing."""
+    own = results.measure(target, family, "kl")
+    found = {b: m for b in BASELINES if (m := results.measure(target, b, "kl"))}
+    if own is None or len(found) < len(BASELINES):
+        return {}
+    return {b: compare(own, m) for b, m in found.items()}
+
+
+def passes(results: Results, target: str, family: str) -> bool | None:
+    """Whether the samples of most seeds cannot be distinguished from true ones; None if unknown."""
+    floors = results.floors(target)
+    cards = [c.scorecard for c in results.cells(target, family) if c.done]
+    if floors is None or not cards:
+        return None
+    return 2 * sum(verdict(floors, card).fault is None for card in cards) > len(cards)

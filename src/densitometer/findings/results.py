@@ -1,7 +1,7 @@
-"""A study's folder, read back: what the pages of a report are drawn from.
+"""The results of a study, read from its folder.
 
-Nothing is computed twice: every number comes from a cell's files. A cell that is not there yet is
-an ordinary state of a study and is asked about with `CellFiles.done`, never met as an exception.
+Every number comes from a cell's files; none is computed again. A cell that has not run yet is an
+ordinary state of a study: `CellFiles.done` says so, and nothing raises.
 """
 
 import csv
@@ -39,7 +39,7 @@ class Measure:
 
     value: float
     error: float
-    """What is printed after ±."""
+    """What is printed after the ±."""
     stderr: float
     """The standard error of `value`, for comparisons."""
     seeds: int
@@ -60,19 +60,19 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class CellFiles:
-    """What one cell of the plan left in its folder, if it has run."""
+    """The files of one cell of the plan, if it has run."""
 
     cell: Cell
     folder: Path
 
     @property
     def done(self) -> bool:
-        """Whether the cell is finished: a finished cell appears with all its files at once."""
+        """Whether the cell is finished; its files all appear at once."""
         return (self.folder / "scorecard.json").is_file()
 
     @property
     def state(self) -> str:
-        """What has become of the cell, in words."""
+        """The state of the cell in words, such as "not run" or "diverged at step 1,200"."""
         if self.diverged_at is not None:
             return f"diverged at step {digits.count(self.diverged_at)}"
         if self.done:
@@ -97,7 +97,7 @@ class CellFiles:
 
     @property
     def diverged_at(self) -> int | None:
-        """The step at which training left the finite numbers, if it did."""
+        """The step at which training diverged, if it did."""
         return self.fit.get("diverged_at")
 
     @functools.cached_property
@@ -112,7 +112,7 @@ class CellFiles:
 
     @property
     def selecting_curve(self) -> str:
-        """The hold-out curve that chose the model: the one lowest at the selected step."""
+        """The hold-out curve that selected the model: the one with its minimum at that step."""
         for name in ("holdout_loss", "holdout_kde_nll"):
             finite = np.nan_to_num(self.curves[name], nan=np.inf)
             if self.curves["step"][np.argmin(finite)] == self.fit["selected_step"]:
@@ -287,7 +287,7 @@ class Results:
     def picture_box(self, target: str) -> Float[np.ndarray, "2 2"]:
         """The box and a margin: the window of `CellFiles.log_density` and of all pictures.
 
-        Of a law in other dimensions it is the window of what `plane` gives.
+        In other dimensions than two it is the window of what `plane` gives.
         """
         from densitometer.metrics.density import MARGIN
 
@@ -298,7 +298,7 @@ class Results:
 
 
 def plane(points: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n 2"]:
-    """What pictures show of points: the first two coordinates; 0 for a second that is not there."""
+    """The first two coordinates of points, for pictures; a missing second one is 0."""
     if points.shape[-1] == 1:
         return np.concatenate([points, np.zeros_like(points)], axis=-1)
     return points[..., :2]

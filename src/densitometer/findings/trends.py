@@ -1,4 +1,4 @@
-"""What hold-out curves say: who overfits, who gets worse, who is not done yet."""
+"""Trends of hold-out curves: overfitting, a rise without it, a fall that has not ended."""
 
 import dataclasses
 import math
@@ -11,10 +11,10 @@ from densitometer.findings.digits import count, plus_minus
 from densitometer.findings.results import CellFiles
 
 RISE = 0.05
-"""Rise of a hold-out curve after its minimum, as a share of its whole fall, worth a word."""
+"""Smallest rise of a hold-out curve after its minimum that is reported, as a share of its fall."""
 
 SHORTEST = 10
-"""Points that a curve must have to be read."""
+"""Evaluations that a curve needs for its trend to be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Trend:
     """Standard deviation of the noise on the curve."""
 
     def words(self) -> str:
-        """When, and by how much, with the noise of the curve as its error."""
+        """When, and by how much; the error is that of the curve's noise."""
         name = {"holdout_loss": "hold-out loss", "holdout_kde_nll": "hold-out score of samples"}
         if self.kind == "falls":
             return f"{name[self.curve]} still falling at step {count(self.step)}, its last"
@@ -40,12 +40,12 @@ class Trend:
 
 
 def trend(cell: CellFiles) -> Trend | None:
-    """What a cell's selecting curve does after its minimum, if it is more than noise.
+    """What the curve that selected a cell's model does after its minimum, if it is beyond noise.
 
-    The curve is smoothed by a running median of five; the noise is estimated from how far each
-    value is from the mean of its neighbours. A rise counts beyond four times that, and beyond
-    `RISE` of the curve's whole fall. Overfitting is a rise of the family's own loss on the
-    hold-out set only.
+    The curve is smoothed by a running median of five evaluations; its noise is estimated from how
+    far each value is from the mean of its neighbours. A rise counts if it exceeds four times the
+    noise and `RISE` of the curve's whole fall. It is overfitting if it is the family's own loss
+    that rises on the hold-out set but not on the training set.
     """
     curve = cell.selecting_curve
     step, train = cell.curves["step"], cell.curves["train_loss"]
@@ -56,13 +56,13 @@ def trend(cell: CellFiles) -> Trend | None:
     at = int(np.argmin(values))  # the step of the dot in the figure
     low, end = float(smooth[at]), float(smooth[-1])
     noise = _noise(values)
-    worth_a_word = max(4 * noise, RISE * float(smooth[0] - low))
-    if end - low > worth_a_word:
+    least = max(4 * noise, RISE * float(smooth[0] - low))
+    if end - low > least:
         own = curve == "holdout_loss"
         kind = "overfits" if own and smooth_train[-1] < smooth_train[at] else "worsens"
         return Trend(kind, curve, int(step[at]), low, end, noise)
     fall_at_the_end = float(smooth[-len(smooth) // 5] - end)
-    if fall_at_the_end > worth_a_word:
+    if fall_at_the_end > least:
         return Trend("falls", curve, int(step[-1]), low, end, noise)
     return None
 

@@ -1,4 +1,4 @@
-"""What people look at: figures, a write-up and a notebook, drawn from a study's folder.
+"""The report of a study: figures, a write-up, a gallery and a notebook, from its folder.
 
 Only `build` imports Matplotlib and Typst, which come with ``pip install 'densitometer[report]'``.
 """
@@ -23,12 +23,12 @@ _NEEDED = ("matplotlib", "typst", "jupytext", "nbclient", "ipykernel")
 def build(folder: Path | str, *, failed: Callable[[str], None] | None = None) -> list[Path]:
     """Write the report of the study in `folder`, finished or not, into that folder.
 
-    The same results give the same bytes, whatever a person's own settings are. A part that cannot
-    be made does not cost the others.
+    The same results give the same bytes, whatever the user's own settings are. If a part cannot be
+    made, the others still are.
 
     Args:
         folder: of the study.
-        failed: told, in a sentence each, which parts could not be made and why.
+        failed: called with a sentence for each part that could not be made.
 
     Returns:
         The paths written: ``figures/*.pdf``, ``*.png`` and ``sampling.svg``, ``report.pdf``,
@@ -36,8 +36,8 @@ def build(folder: Path | str, *, failed: Callable[[str], None] | None = None) ->
 
     Raises:
         UsageError: there is no study in `folder` or no finished cell, the folder cannot be
-            written, or a package of the extra ``report`` is missing; or, when all others are
-            written, a part could not be made and there is no `failed` to tell.
+            written, or a package of the extra ``report`` is missing; or, after all others are
+            written, a part could not be made and `failed` is None.
     """
     folder = Path(folder)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]

@@ -1,4 +1,4 @@
-"""All families turning noise into all targets: one animated picture for a page about the study."""
+"""The sampling of all families from noise, on all targets, as one animated SVG."""
 
 from collections.abc import Iterator
 
@@ -20,20 +20,20 @@ UNFOLDING, RESTING = 4.0, 2.0
 
 
 def svg(results: Results) -> bytes:
-    """Families across, targets down: each panel's points on their way, the truth behind in grey.
+    """Families across, targets down: the points of each panel on their way, over the truth in grey.
 
-    An SVG that moves by itself and needs no script; to readers who have asked for reduced motion
-    it shows the samples at rest. The points are those of ``path.npy`` of the first seed; a panel
-    without one has nothing but the truth.
+    The SVG moves without a script; to readers who ask for reduced motion it shows the samples at
+    rest. The points are those of ``path.npy`` of the first seed; a panel without one shows the
+    truth alone.
     """
     families, targets = results.families, results.targets
     width = MARGIN + len(families) * (PANEL + GAP)
     height = HEAD + len(targets) * (PANEL + GAP)
     names = [", ".join(map(label, members)) for members in (families, targets)]
-    told = f"Samples of {names[0]} arising from noise, over {names[1]}"
+    description = f"Samples of {names[0]} arising from noise, over {names[1]}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{_escape(told)}">',
+        f'aria-label="{_escape(description)}">',
         _STYLE,
         '<rect class="paper" width="100%" height="100%" rx="8"/>',
     ]
@@ -96,7 +96,7 @@ def _moving(cell: CellFiles, results: Results, colour: str) -> Iterator[str]:
 def _in_panel(
     points: Float[np.ndarray, "n d"], results: Results, target: str
 ) -> Float[np.ndarray, "n 2"]:
-    """Whole units of a panel that shows the target's box, y down; what is far out stays near."""
+    """Whole units of a panel that shows the target's box, y down; distant points are clipped."""
     lower, upper = results.picture_box(target)
     unit = (points[:, :2] - lower) / (upper - lower)
     unit[:, 1] = 1 - unit[:, 1]

@@ -1,49 +1,32 @@
-"""The figures: results in, a Matplotlib `Figure` out, at the size at which it is printed.
+"""The figures of a report: from results to a Matplotlib `Figure` at the size of its print.
 
 Most are walls of panels, one a cell, families down and targets across. A panel without a picture
 says why. Nothing here touches pyplot or any global setting.
 """
 
-import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from densitometer.findings import digits
-from densitometer.findings import localise as found_faults
+from densitometer.findings import digits, localise, windows
 from densitometer.findings.labels import label
 from densitometer.findings.results import CellFiles, Results, plane
 from densitometer.report import style
-
-MM = 1 / 25.4
-"""Inches in a millimetre."""
-
-DENSITY_MAP = LinearSegmentedColormap.from_list("density", style.DENSITY_RAMP)
+from densitometer.report.wall import DENSITY_MAP, MM, frame, note, say, wall
 
 LOG_DENSITY_RANGE = 8.0
 """Nats below its ceiling at which the colour scale of a density map ends."""
 
 HEADROOM = 0.5
 """Nats between the truth's highest densities and that ceiling, for models that overshoot."""
-
-
-_UNDER = 8.0
-"""Room under a wall, mm."""
-
-_LEGEND = 76.0
-"""Width of the longest legend, mm."""
-
-_LONG = 10
-"""Letters of a row's name that a panel is high enough for."""
 
 _MAP = 11.0
 """Side of the small picture that shows where a fault is, mm."""
@@ -60,17 +43,17 @@ _COLUMN = {
 def curves(results: Results, families: Sequence[str] = (), targets: Sequence[str] = ()) -> Figure:
     """Each cell's own loss against gradient steps, training and hold-out, every seed.
 
-    The vertical axis fits what comes after the first twentieth of training. The dot is the state
-    that was kept.
+    The vertical axis fits what comes after the first twentieth of training. The dot is the
+    selected state.
     """
     families, targets = families or results.families, targets or results.targets
-    with _wall(
+    with wall(
         families, targets, aspect=0.36, gap=(10.5, 4.3), left=16.0, right=2.5, bottom=8.0, top=8.5
-    ) as wall:
-        for family, target, ax in wall.panels():
+    ) as drawn:
+        for family, target, ax in drawn.panels():
             cells = [c for c in results.cells(target, family) if c.curves]
             if not cells:
-                _say(ax, _absence(results.cells(target, family)))
+                say(ax, _absence(results.cells(target, family)))
                 continue
             for cell in cells:
                 _draw_curves(ax, cell, style.colour(family))
@@ -78,12 +61,12 @@ def curves(results: Results, families: Sequence[str] = (), targets: Sequence[str
             diverged = [c.state for c in cells if c.diverged_at is not None]
             if diverged:
                 several = f"{len(diverged)} of {len(cells)} seeds diverged"
-                _note(ax, several if len(cells) > 1 else diverged[0])
+                note(ax, several if len(cells) > 1 else diverged[0])
             _ticks(ax)
-        for ax in wall.axes[-1]:
+        for ax in drawn.axes[-1]:
             ax.set_xlabel("gradient steps", labelpad=2)
         line = lambda **kw: Line2D([], [], color=style.INK, **kw)
-        wall.legend(
+        drawn.legend(
             [
                 line(lw=1.3, alpha=0.45),
                 line(lw=0.9),
@@ -91,7 +74,7 @@ def curves(results: Results, families: Sequence[str] = (), targets: Sequence[str
             ],
             ["training loss", "hold-out loss", "selected state"],
         )
-        return wall.figure
+        return drawn.figure
 
 
 def samples(
@@ -105,28 +88,28 @@ def samples(
     The first row is the truth alone.
     """
     families, targets = families or results.families, targets or results.targets
-    with _wall(("truth", *families), targets, **_COLUMN) as wall:
+    with wall(("truth", *families), targets, **_COLUMN) as drawn:
         shown = 0
-        for family, target, ax in wall.panels():
-            _frame(ax, results.picture_box(target))
+        for family, target, ax in drawn.panels():
+            frame(ax, results.picture_box(target))
             cell, truth = results.cell(target, family, seed), results.cell(target, "truth", seed)
             if truth.samples is not None:
                 n = len(truth.samples) if cell.samples is None else len(cell.samples)
                 _scatter(ax, truth.samples[:n], style.TRUTH_UNDER, 1.2)
             if cell.samples is None:
-                _say(ax, _absence([cell]))
+                say(ax, _absence([cell]))
                 continue
             shown = max(shown, len(cell.samples))
             if family != "truth":
                 _scatter(ax, cell.samples, style.colour(family), 0.7)
             if cell.diverged_at is not None:
-                _note(ax, cell.state)
+                note(ax, cell.state)
         dot = lambda c: Line2D([], [], lw=0, marker="o", ms=3.2, color=c)
-        wall.legend(
+        drawn.legend(
             [dot(style.TRUTH_UNDER), tuple(dot(style.colour(f)) for f in families[:3])],
             [f"truth, n = {digits.count(shown)}", f"model, n = {digits.count(shown)}"],
         )
-        return wall.figure
+        return drawn.figure
 
 
 def densities(
@@ -138,18 +121,18 @@ def densities(
     """log-density maps, the truth in the first row, one colour scale a target."""
     families, targets = families or results.families, targets or results.targets
     rows = ("truth", *families)
-    # A family that has no density at all is told in a strip, not in a row of empty squares.
+    # A family without any density gets a narrow strip, not a row of empty squares.
     heights = [1.0 if f == "truth" or results.has_density(f) else 0.22 for f in rows]
-    with _wall(rows, targets, **_COLUMN | {"bottom": 7.0}, heights=heights) as wall:
+    with wall(rows, targets, **_COLUMN | {"bottom": 7.0}, heights=heights) as drawn:
         scales = {t: _density_scale(results.cell(t, "truth", seed).log_density) for t in targets}
-        for family, target, ax in wall.panels():
+        for family, target, ax in drawn.panels():
             box = results.picture_box(target)
             cell = results.cell(target, family, seed)
             if cell.log_density is None:
-                _frame(ax, box, equal=results.has_density(family))
-                _say(ax, "no density" if cell.done else _absence([cell]))
+                frame(ax, box, equal=results.has_density(family))
+                say(ax, "no density" if cell.done else _absence([cell]))
                 continue
-            _frame(ax, box)
+            frame(ax, box)
             norm = scales[target]
             ax.imshow(
                 np.clip(cell.log_density, norm.vmin, norm.vmax),  # −inf is the lowest colour
@@ -160,17 +143,17 @@ def densities(
                 interpolation="nearest",
             )
         for column, target in enumerate(targets):
-            wall.colour_bar(column, scales[target])
-        wall.legend([], [], title="log-density, nats; scales below")
-        return wall.figure
+            drawn.colour_bar(column, scales[target])
+        drawn.legend([], [], title="log-density, nats; scales below")
+        return drawn.figure
 
 
 def faults(results: Results, across: int = 3) -> Figure:
-    """The worst place of each fault that is worth a picture, samples of the truth beside the model.
+    """The window where each of `localise.shown` is worst, the truth's samples beside the model's.
 
-    Shaded is the truth's support. The small picture shows where on the target the place is.
+    The truth's support is shaded. The small picture shows where on the target the window is.
     """
-    cases = found_faults.shown(results)
+    cases = localise.shown(results)
     with style.settings():
         if not cases:
             figure = Figure(figsize=(style.TEXT_WIDTH * MM, 10 * MM), dpi=150)
@@ -196,14 +179,12 @@ def faults(results: Results, across: int = 3) -> Figure:
         return figure
 
 
-def _draw_fault(
-    results: Results, letter: str, fault: "found_faults.Fault", axes: list[Axes]
-) -> None:
+def _draw_fault(results: Results, letter: str, fault: localise.Fault, axes: list[Axes]) -> None:
     where, *pair = axes
     box = results.picture_box(fault.target)
-    support = found_faults.support_of(results, fault.target)
+    support = windows.support_of(results, fault.target)
     extent = (*box[:, 0], *box[:, 1])
-    _frame(where, box)
+    frame(where, box)
     where.imshow(
         support > 0, origin="lower", extent=extent, cmap=_SUPPORT_MAP, interpolation="nearest"
     )
@@ -216,27 +197,27 @@ def _draw_fault(
     n = None
     for name, ax in zip((fault.family, "truth"), pair[::-1], strict=True):
         ax.set_gid(f"{letter}/{name}")
-        _frame(ax, np.array(fault.window))
+        frame(ax, np.array(fault.window))
         middles = [lo + (np.arange(len(support)) + 0.5) * (hi - lo) / len(support)
                    for lo, hi in box.T]  # fmt: skip
         ax.contourf(*middles, support, levels=[0.0, 2.0], colors=[style.SUPPORT])
         samples = results.cell(fault.target, name, fault.seed).samples
         if samples is None:
-            _say(ax, "not run")
+            say(ax, "not run")
             continue
         n = n or len(samples)
         here = samples[:n][fault.window.holds(samples[:n])]
         dots = {"lw": 0, "marker": "o", "ms": 1.5, "mew": 0}  # few enough to be vectors
         ax.plot(*here.T, color=colour if name == fault.family else style.FAINT, **dots)
-        title = "model" if name == fault.family else name
+        title = "model" if name == fault.family else label(name)
         ax.set_title(title, pad=1.5, fontsize=style.SMALL)
     lines: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
         (letter, 0.0, 6.6, {"weight": "bold", "color": colour, "fontsize": style.NORMAL}),
         (label(fault.family), 0.22, 6.6, {"fontsize": style.NORMAL}),
         (f"{label(fault.target)}: {fault.kind}", 0.22, 3.7, {}),
     )
-    for text, x, up, looks in lines:
-        where.text(x, 1 + up / _MAP, text, transform=where.transAxes, **looks)
+    for text, x, up, font in lines:
+        where.text(x, 1 + up / _MAP, text, transform=where.transAxes, **font)
 
 
 ALL: dict[str, Callable[[Results], Figure]] = {
@@ -245,7 +226,7 @@ ALL: dict[str, Callable[[Results], Figure]] = {
     "densities": densities,
     "faults": faults,
 }
-"""The figures of a report, by the name of their files."""
+"""The figures of a report by the names of their files."""
 
 
 def render(figure: Figure, kind: Literal["pdf", "png"]) -> bytes:
@@ -255,129 +236,6 @@ def render(figure: Figure, kind: Literal["pdf", "png"]) -> bytes:
     with style.settings():
         figure.savefig(file, format=kind, dpi=style.DPI, metadata=undated[kind])
     return file.getvalue()
-
-
-class _Wall:
-    """A figure of rows × columns of panels placed in millimetres, with names on two edges."""
-
-    def __init__(
-        self,
-        rows: Sequence[str],
-        columns: Sequence[str],
-        aspect: float,
-        gap: tuple[float, float],
-        left: float,
-        bottom: float,
-        top: float,
-        right: float = 0.5,
-        heights: Sequence[float] = (),
-        width: float = style.TEXT_WIDTH,
-    ):
-        self.rows, self.columns = rows, columns
-        long = max(len(label(row)) for row in rows) > _LONG
-        heights = heights or [1.0] * len(rows)
-        across, down = gap
-        # Names of variants are long: they are broken at their first dot.
-        left += 2.8 * long
-        panel = (width - left - across * (len(columns) - 1) - right) / len(columns)
-        # The same for walls that stand side by side, whatever is under them and however low a row.
-        room = style.TEXT_HEIGHT - max(bottom, _UNDER) - top - down * (len(rows) - 1)
-        self._panel = min(panel, room / (aspect * len(rows)), 0.37 * width)
-        self._left = left
-        self._chip = min(left - 1.9, 4.6 + 2.8 * long)
-        used = left + right + len(columns) * self._panel + across * (len(columns) - 1)
-        self._width = max(used, left + _LEGEND)
-        tall = [h * aspect * self._panel for h in heights]
-        self._height = bottom + top + sum(tall) + down * (len(rows) - 1)
-        dpi = 150 if width == style.TEXT_WIDTH else 210  # on a screen a column may be wider
-        self.figure = Figure(figsize=(self._width * MM, self._height * MM), dpi=dpi)
-        self.axes = np.empty((len(rows), len(columns)), dtype=object)
-        y = self._height - top
-        for i, name in enumerate(rows):
-            y -= tall[i]
-            for j in range(len(columns)):
-                self.axes[i, j] = self._place(left + j * (self._panel + across), y, tall[i])
-            self._name_row(name, y + tall[i] / 2, tall[i])
-            y -= down
-        for ax, name in zip(self.axes[0], map(label, columns), strict=True):
-            if len(name) > self._panel / 1.5:  # mm that a letter takes
-                name = name.replace("_", "_\n").replace(" ", "\n")
-            ax.set_title(name, pad=2, linespacing=1.0)
-
-    def panels(self) -> Iterator[tuple[str, str, Axes]]:
-        """(row name, column name, axes), row by row."""
-        for row, line in zip(self.rows, self.axes, strict=True):
-            for column, ax in zip(self.columns, line, strict=True):
-                ax.set_gid(f"{column}/{row}")
-                yield row, column, ax
-
-    def legend(self, handles: list[Any], labels: list[str], **kwargs: Any) -> None:
-        """One line at the top, over all columns."""
-        self.figure.legend(
-            handles,
-            labels,
-            loc="upper left",
-            bbox_to_anchor=(self._left / self._width, 1 - 0.5 / self._height),
-            ncols=max(len(labels), 1),
-            borderaxespad=0.1,
-            borderpad=0.1,
-            handletextpad=0.5,
-            columnspacing=1.8,
-            handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
-            title_fontsize=style.SMALL,
-            **kwargs,
-        )
-
-    def colour_bar(self, column: int, norm: Normalize) -> None:
-        """A horizontal scale under one column."""
-        box = self.axes[-1, column].get_position()
-        bar = self.figure.add_axes((box.x0, 4.3 / self._height, box.width, 1.6 / self._height))
-        ramp = np.linspace(norm.vmin or 0.0, norm.vmax or 1.0, 256)
-        bar.imshow(
-            ramp[None, :],
-            aspect="auto",
-            extent=(ramp[0], ramp[-1], 0, 1),
-            cmap=DENSITY_MAP,
-        )
-        bar.set_yticks([])
-        bar.tick_params(pad=1.5)
-        bar.spines[:].set_visible(False)
-        bar.locator_params(axis="x", nbins=3)
-
-    def _place(self, x: float, y: float, height: float) -> Axes:
-        w, h = self._width, self._height
-        return self.figure.add_axes((x / w, y / h, self._panel / w, height / h))
-
-    def _name_row(self, name: str, y: float, height: float) -> None:
-        w, h, text = self._width, self._height, label(name)
-        self.figure.text(
-            0.3 / w,
-            y / h,
-            text.replace(".", ".\n", 1) if len(text) > _LONG else text,
-            rotation=90,
-            multialignment="center",
-            linespacing=1.0,
-            ha="left",
-            va="center",
-            fontsize=style.NORMAL,
-        )
-        chip = Rectangle(
-            (self._chip / w, (y - height / 2) / h),
-            0.9 / w,
-            height / h,
-            color=style.colour(name),
-            lw=0,
-            transform=self.figure.transFigure,
-        )
-        self.figure.add_artist(chip)
-
-
-@contextlib.contextmanager
-def _wall(
-    rows: Sequence[str], columns: Sequence[str], aspect: float, **kwargs: Any
-) -> Iterator[_Wall]:
-    with style.settings():
-        yield _Wall(rows, columns, aspect, **kwargs)
 
 
 def _draw_curves(ax: Axes, cell: CellFiles, colour: str) -> None:
@@ -391,7 +249,7 @@ def _draw_curves(ax: Axes, cell: CellFiles, colour: str) -> None:
 
 
 def _fit_limits(ax: Axes, cells: list[CellFiles]) -> None:
-    """Limits that show the end of training: the first twentieth may leave through the top."""
+    """Limits that fit the end of training; the first twentieth may exceed them."""
     late = []
     for cell in cells:
         x = cell.curves["step"]
@@ -421,20 +279,8 @@ def _scatter(ax: Axes, points: Float[np.ndarray, "n d"], colour: str, size: floa
     ax.set_rasterization_zorder(1.5)  # all of a panel's points in one picture
 
 
-def _frame(ax: Axes, box: Float[np.ndarray, "2 2"], *, equal: bool = True) -> None:
-    """A square window on the target's box, without ticks: every panel of a column is the same."""
-    if equal:
-        ax.set_aspect("equal")
-    ax.set_xlim(*box[:, 0])
-    ax.set_ylim(*box[:, 1])
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(True)
-    ax.spines[:].set_color(style.RULE)
-
-
 def _density_scale(truth: Float[np.ndarray, "ny nx"] | None) -> Normalize:
-    """A scale whose ceiling all but the highest 0.2 % of the truth's mapped points lie under."""
+    """A scale that ends `HEADROOM` above the 99.8 % quantile of the truth's mapped log-density."""
     finite = np.empty(0) if truth is None else truth[np.isfinite(truth)]
     top = HEADROOM + (float(np.quantile(finite, 0.998)) if finite.size else 0.0)
     return Normalize(top - LOG_DENSITY_RANGE, top)
@@ -443,21 +289,3 @@ def _density_scale(truth: Float[np.ndarray, "ny nx"] | None) -> Normalize:
 def _absence(cells: list[CellFiles]) -> str:
     """Why a panel has nothing to show."""
     return next((c.state for c in cells if not c.done), "nothing recorded")
-
-
-def _say(ax: Axes, text: str) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_visible(True)
-    ax.spines[:].set_color(style.RULE)
-    ax.text(
-        0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=style.FAINT,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
-    )  # fmt: skip
-
-
-def _note(ax: Axes, text: str) -> None:
-    ax.text(
-        0.97, 0.96, text, transform=ax.transAxes, ha="right", va="top", color=style.ALARM,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The notebook: the report again, drawn cell by cell from the study, with its outputs kept.
+"""The notebook: the report cell by cell, executed, with its outputs.
 
 The source is the percent-format script ``notebook.txt`` beside this file.
 """
@@ -38,9 +38,8 @@ def executed(results: Results) -> bytes:
     """The notebook run in the study's folder; the same study gives the same bytes."""
     notebook = source()
     with tempfile.TemporaryDirectory() as profile:
-        # The kernel is this very Python, whatever kernels a person has installed, with a profile
-        # and settings of its own, and finds Matplotlib's font cache where this process has already
-        # filled it.
+        # The kernel is this Python, whatever kernels are installed, with a profile and settings of
+        # its own; it finds the font cache of Matplotlib that this process has filled.
         manager = AsyncKernelManager(
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
             connection_file=f"{profile}/connection.json",

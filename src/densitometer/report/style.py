@@ -1,10 +1,10 @@
-"""The one place for colours, type sizes and line widths.
+"""Colours, type sizes and line widths.
 
-A family says in its own file which place of the palette is its. The first seven colours were chosen
+A family states its place in the palette in its own file. The first seven colours were chosen
 by a search that maximised the smallest pairwise distance in OKLab over normal vision, protanopia,
 deuteranopia and tritanopia (Machado et al., 2009); it is twice that of the usual colour-blind-safe
-palettes, and with the other four, which are for families of one's own, it is still greater. All are
-dark enough for a line on white. What is known, the truth and the baselines, is grey.
+palettes, and with the other four, for families of one's own, it is still greater. All are
+dark enough for a line on white. The references are grey.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ DARK = {
     RULE: "#3A3D44",
     ALARM: "#FF7385",
 }
-"""What stands for a colour on a dark page: of nearly the same hue, light enough for a line on it.
+"""The counterpart of a colour on a dark page: of nearly the same hue, light enough for a line.
 
 The families' were chosen by the same search as those for white."""
 
@@ -78,7 +78,7 @@ DENSITY_RAMP = (
     "#252B4B",
     "#16112B",
 )
-"""Colour map of densities: equal steps of lightness in OKLab, paper white for nothing there."""
+"""Colour map of densities: equal steps of lightness in OKLab, from the white of the paper."""
 
 TEXT_WIDTH, COLUMN_WIDTH = 178.0, 86.5
 """Widths of the text block of the write-up, which is A4, and of one of its two columns, mm."""
@@ -90,13 +90,13 @@ SMALL, NORMAL = 6.5, 7.5
 """Type sizes in figures, pt; none is smaller at print size."""
 
 DPI = 300
-"""Of scatters inside vector figures, and of the PNGs."""
+"""Dots per inch of scatters in vector figures, and of the PNGs."""
 
 
 def colour(name: str, *, dark: bool = False) -> str:
     """The colour of a family and its variants, or of a reference, also on a dark page.
 
-    What neither is, and a family for which the palette has no place left, is grey.
+    Anything else, and a family for which the palette has no place left, is grey.
     """
     place = _places().get(family_of(name))
     found = REFERENCE_COLOURS.get(name, "#444444") if place is None else PALETTE[place]
@@ -143,11 +143,11 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
-"""What figures have otherwise than Matplotlib's defaults."""
+"""What differs from Matplotlib's defaults."""
 
 
 def settings() -> contextlib.AbstractContextManager[None]:
-    """The settings of every figure while it is drawn, whatever a person's own are."""
+    """The settings of every figure while it is drawn, whatever the user's own are."""
     import matplotlib.style
 
     return matplotlib.style.context(["default", RC])

@@ -1,4 +1,4 @@
-"""The tables: results in, plain text out, drawn by the write-up and by the notebook alike."""
+"""The tables of a report as plain data, for the write-up and the notebook alike."""
 
 import dataclasses
 import html
@@ -10,6 +10,7 @@ from densitometer import metrics
 from densitometer.families import FAMILIES
 from densitometer.findings import digits
 from densitometer.findings import ranking as ranked
+from densitometer.findings.labels import label
 from densitometer.findings.ranking import best, impossible
 from densitometer.findings.results import Measure, Results
 from densitometer.metrics import METRICS
@@ -39,7 +40,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of a table: its name, which is a family's or a reference's, and its numbers."""
+    """A line of a table: an identifier, which is shown as its label, and numbers."""
 
     name: str
     entries: tuple[Entry, ...]
@@ -47,7 +48,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Lines of a table under a title of their own; the last column says how they were obtained."""
+    """Lines of a table under a title of their own."""
 
     title: str
     rows: tuple[Row, ...]
@@ -55,20 +56,20 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Blocks under common columns. Jupyter shows it as HTML."""
+    """Blocks under common columns, which are identifiers too; Jupyter shows it as HTML."""
 
     columns: tuple[str, ...]
     blocks: tuple[Block, ...]
 
     def _repr_html_(self) -> str:
-        lines = ["<table>", _html_line("th", ["", *self.columns])]
+        lines = ["<table>", _html_line("th", ["", *(html.escape(label(c)) for c in self.columns)])]
         for block in self.blocks:
             if block.title:
                 span = len(self.columns) + 1
                 title = html.escape(block.title)
                 lines.append(f'<tr><th colspan="{span}" style="text-align: left">{title}</th></tr>')
             for row in block.rows:
-                cells = [html.escape(row.name), *map(_html_entry, row.entries)]
+                cells = [html.escape(label(row.name)), *map(_html_entry, row.entries)]
                 lines.append(_html_line("td", cells))
         return "\n".join([*lines, "</table>"])
 
@@ -76,7 +77,7 @@ class Table:
 def headline(results: Results) -> Table:
     """KL, Bhattacharyya and off-support mass: references, then families, against targets.
 
-    The best family of a target and all that tie with it are strong; impossible numbers are alarms.
+    The best family of a target and all that tie with it are strong; impossible values are alarms.
     """
     headlines = (m for m in metrics.every() if m.title and m.name in results.metrics)
     blocks = [_block(results, metric) for metric in headlines]
@@ -84,7 +85,7 @@ def headline(results: Results) -> Table:
 
 
 def ranking(results: Results, metric: str) -> Table:
-    """Families and baselines from best to worst, a block a target, in groups that are told apart.
+    """Families and baselines from best to worst, a block a target, in groups that differ.
 
     The last column is the difference from the best with its 95 % interval, paired by seed.
     """
@@ -102,12 +103,12 @@ def ranking(results: Results, metric: str) -> Table:
                 )
                 rows.append(Row(family, entries))
         if rows:
-            blocks.append(Block(target, tuple(rows)))
+            blocks.append(Block(label(target), tuple(rows)))
     return Table(("group", metric, "behind the best"), tuple(blocks))
 
 
 def choices(results: Results) -> Table:
-    """Which family to choose on each target, what does as well, and what is furthest, by KL."""
+    """The family to choose for each target, those as good, and the furthest, by KL."""
     rows = []
     for target in results.targets:
         chosen = ranked.choice(results, target)
@@ -115,7 +116,7 @@ def choices(results: Results) -> Table:
         behind = ranked.behind(results, target)
         entries = [
             _named(results, target, chosen.density, "kl"),
-            Entry(digits.listed([f for f in density if f != chosen.density]) or "–"),
+            Entry(digits.listed([label(f) for f in density if f != chosen.density]) or "–"),
             _named(results, target, chosen.samples, "bhattacharyya"),
             _named(results, target, behind[-1][0] if behind else None, "kl"),
         ]
@@ -126,9 +127,9 @@ def choices(results: Results) -> Table:
 
 def _named(results: Results, target: str, family: str | None, metric: str) -> Entry:
     measure = family and results.measure(target, family, metric)
-    if not measure:
+    if not family or not measure:
         return Entry("–", faint=True)
-    return Entry(f"{family}, {digits.plus_minus(measure.value, measure.error)}")
+    return Entry(f"{label(family)}, {digits.plus_minus(measure.value, measure.error)}")
 
 
 def complete(results: Results, targets: Sequence[str] = ()) -> Table:
@@ -159,7 +160,7 @@ def complete(results: Results, targets: Sequence[str] = ()) -> Table:
 
 
 def hyperparameters(results: Results, family: str) -> Table:
-    """What a family was run with, and what each of its fields means."""
+    """The hyper-parameters of a family as run, and what each means."""
     files = next((c for c in results.cells(None, family) if c.fit), None)
     planned = results.plan.families[family]
     values = planned if files is None else files.fit["hyperparameters"]
@@ -198,7 +199,7 @@ def _block(results: Results, metric: Metric) -> Block:
 def floor_row(
     results: Results, metric: str, targets: Sequence[str], scale: float = 1.0
 ) -> list[Row]:
-    """What the truth scores, below what the models score."""
+    """What the truth scores, for the last line of a block."""
     entries = []
     for target in targets:
         measures = (results.measure(target, f, metric) for f in (*REFERENCES, *results.families))
@@ -224,12 +225,12 @@ def _number(
     m: Measure, *, scale: float = 1.0, alarm: bool = False, mark: str = "", note: str = ""
 ) -> Entry:
     text, error = digits.split(m.value, m.error, scale=scale)
-    label = " (bound)" if m.is_bound else ""
-    return Entry(text, error, label + mark, note, alarm=alarm or math.isnan(m.value))
+    bound = " (bound)" if m.is_bound else ""
+    return Entry(text, error, bound + mark, note, alarm=alarm or math.isnan(m.value))
 
 
 def _absence(results: Results, target: str, family: str, metric: str) -> str:
-    """Why there is no number: nobody has run it, or the model has no density."""
+    """Why there is no number: the cell has not run, or the model has no density."""
     files = results.cells(target, family)
     unfinished = next((c.state for c in files if not c.done), None)
     if unfinished:

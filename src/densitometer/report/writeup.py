@@ -1,4 +1,4 @@
-"""The write-up: results as content for the Typst template, and the PDF made of both."""
+"""The write-up: results as data for a Typst template, and the PDF made of both."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from densitometer.families import FAMILIES
-from densitometer.findings import localise, sentences
+from densitometer.findings import localise, overall, sentences
 from densitometer.findings.digits import count, listed
 from densitometer.findings.labels import label
 from densitometer.findings.ranking import impossible
@@ -21,21 +21,21 @@ from densitometer.study.plan import REFERENCES, family_of
 from densitometer.targets import TARGETS
 
 FONT = "Libertinus Serif"
-"""One of the fonts that Typst brings along; no other is looked for."""
+"""One of the fonts that Typst brings along; the system's are ignored."""
 
 METHODS = {
     "protocol": ("schwarz1978",),
     "reading": ("bhattacharyya1943",),
     "faults": ("rao1948",),
 }
-"""What the sections on how things are measured go back to."""
+"""The papers behind the sections on methods."""
 
 CAPTIONS = {
     "curves": (
         "Each family’s own loss against gradient steps, on training points (broad, pale) and on "
-        "the hold-out set (thin, dark). The dot is the state that was kept, the lowest by "
-        "hold-out; for a family whose loss is relative to an opponent that is judged by its "
-        "samples instead. Losses of different families are different quantities{seeds}. The first "
+        "the hold-out set (thin, dark). The dot is the selected state, with the lowest "
+        "hold-out loss; a family whose loss is relative to an opponent is selected by its samples "
+        "instead. Losses of different families are different quantities{seeds}. The first "
         "steps may leave a panel through its top."
     ),
     "samples": (
@@ -43,20 +43,21 @@ CAPTIONS = {
         "window is the target’s box{seed}."
     ),
     "densities": (
-        "Learnt log-densities under the true one. A column shares its colour scale; what is more "
-        "than eight nats below the top of the scale is white{seed}."
+        "Learnt log-densities under the true one. A column shares its colour scale; densities "
+        "more than eight nats below its top are white{seed}."
     ),
     "faults": (
         "Where faults are worst: samples of the truth (grey) beside as many of the model (in its "
-        "colour), in the frame of the small picture. Shaded is the truth’s support. The letters "
-        "are those of the text. A fault that most families share is shown where it is surest{seed}."
+        "colour), in the frame of the small picture. The truth’s support is shaded. The letters "
+        "are those of the text. A fault that most families share is shown where it is most "
+        "certain{seed}."
     ),
 }
-"""By figure; `seed` and `seeds` are words about seeds where there are several."""
+"""By figure; `seed` and `seeds` stand for words about seeds where there are several."""
 
 
 def content(results: Results) -> dict[str, Any]:
-    """Everything that the template prints, as plain data."""
+    """Everything that the template prints, as plain data; it shows names by their labels."""
     plan = results.plan
     several = len(results.seeds) > 1
     words = {
@@ -64,7 +65,7 @@ def content(results: Results) -> dict[str, Any]:
         "seed": f"; seed {results.seeds[0]}" if several else "",
         "seeds": f"; all {len(results.seeds)} seeds are drawn" if several else "",
     }
-    abstract = sentences.abstract(results)
+    abstract = overall.abstract(results)
     captions = {name: caption.format(**words) for name, caption in CAPTIONS.items()}
     if not localise.shown(results):
         del captions["faults"]
@@ -87,9 +88,9 @@ def content(results: Results) -> dict[str, Any]:
         ],
         "targets": [{"name": t, "summary": TARGETS.summary(t)} for t in results.targets],
         "seeds": _seeds(results),
-        "caveats": _plain(sentences.caveats(results)),
+        "caveats": _plain(overall.caveats(results)),
         "abstract": _plain(abstract),
-        "overview": _plain([f for f in sentences.overview(results) if f not in abstract]),
+        "overview": _plain([f for f in overall.overview(results) if f not in abstract]),
         "protocol": protocol(results),
         "methods": METHODS,
         "reading": reading(results),
@@ -102,7 +103,7 @@ def content(results: Results) -> dict[str, Any]:
         "by_target": _topics(results.targets, sentences.of_target, results),
         "hyperparameters_note": (
             f"As run with the budget “{plan.budget}”, which scales the steps; the same for all "
-            "targets and seeds. What each means is told by the notebook beside this file."
+            "targets and seeds. The notebook beside this file says what each means."
         ),
         "hyperparameters": [
             {
@@ -138,16 +139,17 @@ def _topics(
 
 
 def protocol(results: Results) -> str:
-    """The rules that every family was trained and judged under."""
+    """The rules by which every family was trained and scored."""
     p = results.plan.protocol
     return (
         f"For every target, every family was trained on the same {count(p.n_train)} points, and "
-        f"the state that is kept chosen on the same {count(p.n_holdout)} hold-out points, with "
-        f"{_seeds(results)}. It was then judged on {count(p.n_test)} fresh points of the target, "
-        f"which neither training nor choice ever saw, and by {count(p.n_samples)} samples of its "
-        "own. Three references went through the same judgement: truth, a fresh sample of the "
-        "target itself; kde, a kernel density estimate whose bandwidth was cross-validated on the "
-        "training points; and gmm, a Gaussian mixture whose size was chosen by BIC."
+        f"its state was selected on the same {count(p.n_holdout)} hold-out points, with "
+        f"{_seeds(results)}. It was then scored on {count(p.n_test)} fresh points of the target, "
+        f"which neither training nor selection saw, and by {count(p.n_samples)} samples of its "
+        f"own. Three references were scored in the same way: {label('truth')}, a fresh sample of "
+        f"the target itself; {label('kde')}, a kernel density estimate whose bandwidth was "
+        f"cross-validated on the training points; and {label('gmm')}, a Gaussian mixture model "
+        "whose size was chosen by BIC."
     )
 
 
@@ -160,15 +162,17 @@ def reading(results: Results) -> list[str]:
         )
         ties = (
             "A seed gives all families the same points, so two of them are compared seed by seed: "
-            "a tie is a mean difference whose 95 % interval, by Student’s t over the seeds, holds "
-            "0."
+            "a tie is a mean difference whose 95 % interval, by Student’s t over the seeds, "
+            "contains 0."
         )
     else:
         errors = (
             "With one seed, what follows ± is the standard error from the test sample alone: it "
-            "does not tell how another seed would have ended."
+            "does not say how another seed would have ended."
         )
-        ties = "A tie is a difference whose 95 % interval, by the standard errors of both, holds 0."
+        ties = (
+            "A tie is a difference whose 95 % interval, by the standard errors of both, contains 0."
+        )
     return [
         "KL is the mean of log p − log q over the test points, p the truth and q the model, in "
         "nats; it needs a model with a density. The Bhattacharyya coefficient, ∫ √(p q), compares "
@@ -188,16 +192,16 @@ def headline_caption(results: Results) -> str:
     if any(c.diverged_at is not None for c in results.cells()):
         text += " †: training diverged; the best state before that was measured."
     if impossible(results):
-        text += " Red with an exclamation mark: a number that cannot be."
+        text += " Red with an exclamation mark: an impossible value."
     return text
 
 
 def floor_note(results: Results) -> str:
-    """What the rows of floors are, and the mark of what lies within."""
+    """What the rows of floors are, and the mark of values within."""
     n = count(results.plan.protocol.n_samples)
     return (
-        "Floor: what the truth scores, the central 95 % of as many of its own samples, or what "
-        "its own density gets at any points. An asterisk: indistinguishable from the truth at "
+        "Floor: what the truth scores, the central 95 % over draws of as many of its own samples, "
+        "or the exact value for its own density. An asterisk: indistinguishable from the truth at "
         f"n = {n}."
     )
 
@@ -208,13 +212,13 @@ def choices_caption(results: Results) -> str:
     return (
         "Which family to choose. For its density: the smallest KL divergence to the truth, nats, "
         "with those that tie with it beside it; for its samples: the largest Bhattacharyya "
-        "coefficient. A family that is among the best by both is chosen for both. After ± stands "
+        "coefficient. A family among the best by both is chosen for both. After ± stands "
         f"the {errors}; how each number was obtained, and its floor, are in the table of measures."
     )
 
 
 def facts(results: Results, family: str) -> str:
-    """The size of a family's models and the time that they took."""
+    """The size of a family's models and the time of their fits."""
     cells = [c for c in results.cells(None, family) if c.fit]
     sizes = sorted({c.fit["parameters"] for c in cells})
     parts = [f"{listed([count(n) for n in sizes], 'or')} parameters"] if sizes else []
@@ -224,7 +228,7 @@ def facts(results: Results, family: str) -> str:
 
 
 def setup(results: Results) -> list[dict[str, str]]:
-    """What was run, in a few words a line."""
+    """Protocol, versions, machine and wall times, a line each."""
     plan, p = results.plan, results.plan.protocol
     machine = (
         f"{platform.system()}, {_processor()}, {_number(os.cpu_count() or 1, 'core', 'cores')}, "
@@ -233,7 +237,7 @@ def setup(results: Results) -> list[dict[str, str]]:
     seconds = _seconds_of(results.cells())
     times = (
         f"{_number(len(seconds), 'fit', 'fits')} of {_range(seconds)} s, "
-        f"{sum(seconds) / 60:.0f} minutes in all if one after the other"
+        f"{_number(round(sum(seconds) / 60), 'minute', 'minutes')} in all if one after the other"
     )
     return [
         {
@@ -297,7 +301,7 @@ def _number(n: int, one: str, many: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's name as the system tells it, else its architecture."""
+    """The processor's name from the system, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(

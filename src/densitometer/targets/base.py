@@ -62,6 +62,9 @@ class Target(abc.ABC):
     """What people read, as in "Gaussian mixture"; if empty, the name. A literal: it is read from
     source."""
 
+    in_prose: ClassVar[str] = ""
+    """The label within a sentence, as in "the Gaussian mixture"; if empty, the label. A literal."""
+
     dim: ClassVar[int]
     """d, the dimension of the space."""
 

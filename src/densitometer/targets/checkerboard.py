@@ -26,6 +26,7 @@ class Checkerboard(Target):
 
     name: ClassVar[str] = "checkerboard"
     label: ClassVar[str] = "Checkerboard"
+    in_prose: ClassVar[str] = "the checkerboard"
     dim: ClassVar[int] = 2
     smooth: ClassVar[bool] = False
 

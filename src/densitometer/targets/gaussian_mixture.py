@@ -31,6 +31,7 @@ class GaussianMixture(Target):
 
     name: ClassVar[str] = "gaussian_mixture"
     label: ClassVar[str] = "Gaussian mixture"
+    in_prose: ClassVar[str] = "the Gaussian mixture"
     dim: ClassVar[int] = 2
 
     components: int = 7

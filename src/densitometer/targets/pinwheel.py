@@ -35,6 +35,7 @@ class Pinwheel(Target):
 
     name: ClassVar[str] = "pinwheel"
     label: ClassVar[str] = "Pinwheel"
+    in_prose: ClassVar[str] = "the pinwheel"
     dim: ClassVar[int] = 2
     smooth: ClassVar[bool] = False
 

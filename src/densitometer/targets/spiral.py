@@ -34,6 +34,7 @@ class Spiral(Target):
 
     name: ClassVar[str] = "spiral"
     label: ClassVar[str] = "Spiral"
+    in_prose: ClassVar[str] = "the spiral"
     dim: ClassVar[int] = 2
 
     turns: float = 3.0

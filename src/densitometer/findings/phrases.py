@@ -1,0 +1,54 @@
+"""Phrases: the parts that sentences about results are made of."""
+
+import statistics
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
+
+from densitometer.findings.digits import in_words, listed, plus_minus
+from densitometer.findings.labels import in_prose, label
+from densitometer.findings.results import Measure, Results
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def families(names: Iterable[str], last: str = "and") -> str:
+    """The labels of families: DSM, VAE and GAN."""
+    return listed([label(name) for name in names], last)
+
+
+def places(results: Results, targets: Sequence[str]) -> str:
+    """Targets within a sentence: the spiral and the pinwheel; all four targets."""
+    if len(targets) == len(results.targets) > 2:
+        return f"all {in_words(len(targets))} targets"
+    return listed([in_prose(target) for target in targets])
+
+
+def number(measure: Measure) -> str:
+    """A value and its error: 0.088 ± 0.004."""
+    return plus_minus(measure.value, measure.error)
+
+
+def percent(measure: Measure) -> str:
+    """A share and its error: 7.1 ± 0.6 %."""
+    return plus_minus(measure.value, measure.error, scale=100.0, unit="%")
+
+
+def grouped(by_target: dict[str, Key]) -> dict[Key, list[str]]:
+    """By value, the targets that have it."""
+    groups: dict[Key, list[str]] = {}
+    for target, key in by_target.items():
+        groups.setdefault(key, []).append(target)
+    return groups
+
+
+def measured(results: Results, target: str, family: str, metric: str) -> Measure:
+    """A metric that is known to be there."""
+    measure = results.measure(target, family, metric)
+    assert measure is not None, (target, family, metric)
+    return measure
+
+
+def seconds(results: Results, target: str | None, family: str) -> float | None:
+    """Median wall time of a fit; None if not recorded."""
+    recorded = [c.seconds for c in results.cells(target, family) if c.seconds == c.seconds]
+    return statistics.median(recorded) if recorded else None
