@@ -88,10 +88,10 @@ def test_a_report_is_written_though_every_cell_of_two_families_broke_down(scored
     for (target, family), card in scored.items():
         cell = study / "cells" / target / family / "0"
         (cell / "scorecard.json").write_text(card.to_json())
-        np.save(cell / "samples.npy", card.samples)
-        np.save(cell / "path.npy", np.stack([card.samples[:20]] * 3))
-        if card.log_density is not None:
-            np.save(cell / "log_density.npy", card.log_density)
+        np.save(cell / "samples.npy", card.evidence.samples)
+        np.save(cell / "path.npy", np.stack([card.evidence.samples[:20]] * 3))
+        if card.evidence.log_density is not None:
+            np.save(cell / "log_density.npy", card.evidence.log_density)
     results = Results.read(study)
     drawn = {name: figures.render(draw(results), "pdf") for name, draw in figures.ALL.items()}
     assert writeup.pdf(results, drawn).startswith(b"%PDF")

@@ -457,7 +457,7 @@ def test_an_opened_cell_tells_all_and_is_compared(visit, results):
     for estimate in results.cell("spiral", "dsm", 0).scorecard.values():
         text = digits.plus_minus(estimate.value, estimate.stderr)
         expect(table.get_by_role("row").filter(has_text=text).first).to_contain_text(
-            estimate.provenance
+            str(estimate.provenance)
         )
     expect(table.get_by_role("row", name=re.compile("^kl "))).to_contain_text("✗ beyond")
     labels = page.locator("dialog canvas[role=img]").evaluate_all(

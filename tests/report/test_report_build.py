@@ -109,7 +109,7 @@ def test_every_number_is_in_the_whole_table_with_its_provenance(finished_study):
             (block,) = [b for b in blocks if b.title.split(":")[0] == metric]
             row = next(r for r in block.rows if r.name == files.cell.family)
             entry = row.entries[results.targets.index(files.cell.target)]
-            assert entry.note == files.scorecard[metric][2]
+            assert entry.note == str(files.scorecard[metric].provenance)
 
 
 def test_a_bound_never_stands_without_its_label(finished_study):

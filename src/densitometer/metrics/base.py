@@ -19,7 +19,7 @@ from densitometer.estimates import Estimate, Provenance
 if TYPE_CHECKING:
     from densitometer.scoring.evidence import Evidence
 
-__all__ = ["Metric", "mean", "percent"]
+__all__ = ["Metric", "mean", "of_samples", "percent"]
 
 ERRORS = 3.0
 """By how many standard errors a number must be out of bounds before it is called impossible."""
@@ -56,7 +56,7 @@ class Metric(abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """What of the evidence it cannot do without (the names in `scoring.evidence.ABSENT`)."""
 
-    dims: ClassVar[tuple[int, float]] = (1, math.inf)
+    dims: ClassVar[tuple[int, int | float]] = (1, math.inf)
     """The fewest and the most dimensions that it is for."""
 
     perfect: ClassVar[float | Literal["entropy"] | None] = None
@@ -191,7 +191,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.{2 if share < 0.995 else 3}g} %"
 
 
-def _dimensions(fewest: int, most: float) -> str:
+def _dimensions(fewest: int, most: int | float) -> str:
     if fewest == most:
         return f"{fewest} dimensions alone"
     return (

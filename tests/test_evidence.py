@@ -1,0 +1,110 @@
+"""What metrics are given, and which of them apply."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import densitometer as dm
+from densitometer import metrics
+from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.gaussian import log_normal
+from densitometer.scoring import evidence as module
+from densitometer.scoring.baselines import Truth
+from densitometer.scoring.evidence import ABSENT, Evidence, absences, judge
+from densitometer.targets.base import Target
+from densitometer.targets.certificate import Certificate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ball(Target):
+    """A Gaussian in three dimensions."""
+
+    name: ClassVar[str] = "ball"
+    dim: ClassVar[int] = 3
+    scale: float = 2.0
+
+    @property
+    def box(self):
+        return (-7.0 * self.scale,) * 3, (7.0 * self.scale,) * 3
+
+    @property
+    def certificate(self):
+        entropy = 1.5 * (1 + math.log(2 * math.pi)) + 3 * math.log(self.scale)
+        level = -0.5 * 16.266 - 1.5 * math.log(2 * math.pi) - 3 * math.log(self.scale)
+        return Certificate(Estimate(entropy, 0.0, EXACT), Estimate(level, 0.0, EXACT))
+
+    def _sample(self, key):
+        return (self.scale * jax.random.normal(key, (3,))).astype(jnp.float32)
+
+    def _log_prob(self, x):
+        return log_normal(x / self.scale) - 3 * math.log(self.scale)
+
+
+def test_beyond_the_plane_what_needs_a_grid_is_absent_and_says_why():
+    target = Ball()
+    card = dm.score(Truth(target), target, n_test=2000, n_samples=500)
+    found = {row.metric for row in card.rows}
+    assert card.evidence is not None
+    missing = absences(card.evidence)
+    assert found | missing.keys() == set(metrics.METRICS)
+    planar = {"bhattacharyya", "self_bhattacharyya", "shift", "blur", "leak", "temperature"}
+    assert {m for m, why in missing.items() if why == "it is for 2 dimensions alone"} == planar | {
+        "mass"
+    }
+    assert missing["mode_weights"] == "the truth has no separate modes"
+    assert card["kl"].value == 0.0
+    assert card["nll"].value == pytest.approx(target.entropy.value, abs=4 * card["nll"].stderr)
+    assert card["off_support"].value < 0.01
+    assert abs(card["mmd2"].value) < 4 * card["mmd2"].stderr
+    assert not card.impossible()
+
+
+def test_nothing_is_computed_before_it_is_asked_for_and_then_once(monkeypatch):
+    asked = []
+    batched = module.batched
+    monkeypatch.setattr(module, "batched", lambda f, x: asked.append(len(x)) or batched(f, x))
+    target = dm.targets.get("gaussian_mixture")
+    evidence = Evidence.of_model(Truth(target), target, 0, n_test=20, n_samples=30, n_grid=10)
+    assert not asked
+    first = evidence.log_q
+    assert evidence.log_q is first
+    assert asked == [20]
+    judge(evidence)
+    assert asked.count(20) == 2  # log p and log q at the test points
+    assert asked.count(30) == 2  # and at the samples
+
+
+def test_every_need_of_a_metric_is_one_that_evidence_knows():
+    for metric in metrics.every():
+        assert set(metric.needs) <= ABSENT.keys(), metric.name
+        assert metric.name == next(n for n in metrics.METRICS if metrics.get(n) is metric)
+        assert metric.label
+
+
+def test_samples_alone_have_no_density_and_the_metrics_that_take_them_say_so():
+    target = dm.targets.get("gaussian_mixture")
+    samples = np.asarray(target.sample(jax.random.key(0), 100))
+    evidence = Evidence(target, 0, samples, n_test=100)
+    assert evidence.lacks("log_q") == "the model has no density"
+    assert evidence.log_density is None
+    assert set(judge(evidence)) == {m.name for m in metrics.every() if m.takes_samples}
+
+
+@pytest.mark.parametrize(
+    "text", ["exact", "bound", "ode(step=0.4, mass=1.0000)", "kde(h=0, n=12)", "anything (else)"]
+)
+def test_a_provenance_is_the_same_as_text(text):
+    assert str(Provenance.parse(text)) == text
+    assert Provenance.parse(text) == Provenance.parse(str(Provenance.parse(text)))
+
+
+def test_a_provenance_has_a_kind_and_details():
+    found = Provenance.of("ode", step=0.4).with_details(mass="1.0000")
+    assert (found.kind, dict(found.details)) == ("ode", {"step": "0.4", "mass": "1.0000"})
+    assert Provenance.parse(str(found)) == found
+    assert [Provenance(k).is_bound for k in ("bound", "importance", "ode")] == [True, True, False]
