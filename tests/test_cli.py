@@ -275,6 +275,16 @@ def test_bad_input_is_one_sentence(command, expected, cell, capsys):
     assert sorted(Path().rglob("*")) == before
 
 
+def test_every_file_of_a_command_is_in_the_help(capsys):
+    files = Path(cli.__path__[0]).glob("*.py")
+    commands = {f.stem for f in files if "\ndef add_to(" in f.read_text(encoding="utf-8")}
+    assert commands >= {"fit", "list", "log_prob", "report", "sample", "score", "study"}
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = set(re.findall(r"^    ([a-z-]+) ", capsys.readouterr().out, re.MULTILINE))
+    assert shown == {name.replace("_", "-") for name in commands}
+
+
 def test_help_needs_neither_jax_nor_matplotlib():
     program = """if True:
         import sys

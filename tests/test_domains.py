@@ -110,3 +110,12 @@ def test_words_of_the_command_line_are_read():
 def test_a_value_out_of_its_domain_is_a_sentence():
     with pytest.raises(UsageError, match=r"^n must be a whole number from 1 to 65536, not 0\.$"):
         Domain.of(domains.Count).checked(0, "n")
+
+
+def test_a_sentence_shows_the_beginning_of_a_long_value_on_one_line():
+    with pytest.raises(UsageError) as refused:
+        Domain.of(domains.Count).checked(np.zeros((99, 3)), "n")
+    sentence = str(refused.value)
+    assert sentence.startswith("n must be a whole number from 1 to 65536, not array([[0., 0., 0.],")
+    assert "\n" not in sentence
+    assert len(sentence) < 100

@@ -1,33 +1,29 @@
-"""Whole numbers from outside, counts and seeds: checked once, at the door."""
+"""Whole numbers from outside, counts and seeds: checked once, where they enter."""
 
+import contextlib
 import operator
-from typing import Any
+from typing import Annotated, Any
 
-from densitometer.errors import UsageError
+from densitometer.domains import Domain, Range
 
 MOST = 2**31 - 1
 """The largest count: the longest axis that 32 bits can number."""
 
 MAX_SEED = 2**32 - 1
-"""The largest seed: all that a key keeps of one is 32 bits, so a larger one would be another."""
+"""The largest seed: a key has 32 bits for it, so two seeds that differ by 2^32 would be the same."""
 
 
 def check_count(value: Any, name: str, least: int = 1, most: int = MOST) -> int:
-    """`value` as an int, where it is a whole number in range, of Python's own or of NumPy's.
+    """`value` as an int, if it is a whole number in range: Python's, NumPy's or an array of one.
 
     A fraction is not cut off, nor is a truth value or a word taken for a number.
 
     Raises:
         UsageError: it is none.
     """
-    try:
-        whole = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or not least <= whole <= most:
-        shown = " ".join(repr(value).split())[:50]
-        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {shown}.")
-    return whole
+    with contextlib.suppress(TypeError):  # what has no index is for the domain to refuse
+        value = value if isinstance(value, bool) else operator.index(value)
+    return Domain.of(Annotated[int, Range(at_least=least, at_most=most)]).checked(value, name)
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:

@@ -1,4 +1,4 @@
-"""Domains: the values that a hyper-parameter may have, told by the annotation of its field.
+"""Domains: the values that a hyper-parameter may have, stated by the annotation of its field.
 
     ema: Share = 0.1
     depth: Annotated[int, Range(at_least=1, at_most=100)] = 3
@@ -130,7 +130,8 @@ class Domain:
                 with contextlib.suppress(OverflowError):  # a whole number beyond all floats
                     if (plain := base(value)) in allowed:
                         return plain
-        raise ValueError(f"must be {self}, not {value!r}")
+        shown = " ".join(repr(value).split())[:50]
+        raise ValueError(f"must be {self}, not {shown}")
 
     def checked(self, value: Any, name: str) -> Any:
         """The value as `plain` gives it.
