@@ -5,6 +5,4 @@ asked for and returns the exit status. It imports what it needs when it runs, so
 instant. Whatever a person can do wrong ends in one sentence on standard error and exit status 2.
 """
 
-from densitometer.cli.entry import main
-
-__all__ = ["main"]
+from densitometer.cli.entry import main as main

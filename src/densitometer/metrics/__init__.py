@@ -2,9 +2,12 @@
 
 import functools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from densitometer.metrics.base import Metric
 from densitometer.registry import Registry
+
+if TYPE_CHECKING:
+    from densitometer.metrics.base import Metric
 
 __all__ = ["METRICS", "every", "get"]
 
@@ -51,7 +54,7 @@ METRICS = Registry(
 
 
 @functools.cache
-def get(name: str) -> Metric:
+def get(name: str) -> "Metric":
     """A metric by its name.
 
     Raises:
@@ -60,6 +63,6 @@ def get(name: str) -> Metric:
     return METRICS[name]()
 
 
-def every() -> Iterator[Metric]:
+def every() -> "Iterator[Metric]":
     """All metrics, in the order of the registry."""
     return (get(name) for name in METRICS)
