@@ -11,8 +11,8 @@ its log-Jacobian, is written down.
 """
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, SupportsIndex
+from collections.abc import Mapping
+from typing import ClassVar, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.batches import CHUNK, Batch, batched, pointwise
 from densitometer.counts import check_count
 from densitometer.numerics import pinned
-from densitometer.points import check_point
+from densitometer.points import check_batch
 
 Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
 
@@ -37,10 +38,6 @@ __all__ = [
     "Standardiser",
     "batched",
 ]
-
-CHUNK = 500
-"""Points evaluated at once by `batched`: the activations of a standard network for so many points
-stay in a core's cache."""
 
 
 class Standardiser(eqx.Module):
@@ -119,8 +116,7 @@ class Model(eqx.Module):
         z = jax.lax.map(self._sample, keys, batch_size=min(n, CHUNK))
         return self.standardiser.inverse(z)
 
-    def _to_standard(self, x: Float[Array, " d"], method: str) -> Float[Array, " d"]:
-        x = check_point(x, self.dim, f"model.{method}")
+    def _to_standard(self, x: Batch) -> Float[Array, " d"]:
         return self.standardiser.forward(jnp.asarray(x, jnp.float32))
 
 
@@ -135,9 +131,14 @@ class HasDensity(Model):
         """log q(z) in standardised coordinates."""
 
     @pinned()
-    def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(x) of one point, nats, data coordinates: log q(z) + log |dz/dx|."""
-        return self._log_prob(self._to_standard(x, "log_prob")) + self.standardiser.log_det()
+    @pointwise("model")
+    def log_prob(self, x: Batch) -> Float[Array, "*n"]:
+        """log q(x) = log q(z) + log |dz/dx|, nats, data coordinates.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return self._log_prob(self._to_standard(x)) + self.standardiser.log_det()
 
 
 class HasBound(Model):
@@ -154,18 +155,28 @@ class HasBound(Model):
 
     @pinned()
     def log_prob_bound(
-        self, key: Key[Scalar, ""], x: Float[Array, " d"], k: SupportsIndex = 1
-    ) -> Float[Array, ""]:
+        self, key: Key[Scalar, ""], x: Batch, k: SupportsIndex = 1
+    ) -> Float[Array, "*n"]:
         """An unbiased estimate of a lower bound on log q(x), nats, data coordinates.
 
         `k` is the number of samples: k = 1 is the ELBO; a larger k is tighter if `bound_tightens`,
-        else the same bound with less noise.
+        else the same bound with less noise. The points of a batch have keys of their own, split
+        from `key`.
 
         Raises:
-            UsageError: `k` is no whole number above 0, or `x` is not one point.
+            UsageError: `k` is no whole number above 0, or `x` is neither one point nor a batch.
         """
-        z = self._to_standard(x, "log_prob_bound")
-        return self._log_prob_bound(key, z, check_count(k, "k")) + self.standardiser.log_det()
+        k = check_count(k, "k")
+        x = check_batch(x, self.dim, "model.log_prob_bound")
+        if x.ndim == 1:
+            return self._bound_at(k, (key, x))
+        points = x.reshape(-1, self.dim)
+        keys = jax.random.split(key, len(points))
+        return batched(eqx.Partial(self._bound_at, k), (keys, points)).reshape(x.shape[:-1])
+
+    def _bound_at(self, k: int, draw: tuple[Key[Scalar, ""], Batch]) -> Float[Array, ""]:
+        key, x = draw
+        return self._log_prob_bound(key, self._to_standard(x), k) + self.standardiser.log_det()
 
 
 class HasScore(Model):
@@ -176,9 +187,14 @@ class HasScore(Model):
         """∇_z log q(z) in standardised coordinates."""
 
     @pinned()
-    def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """∇_x log q(x) of one point in data coordinates: the chain rule divides by the scale."""
-        return self._score(self._to_standard(x, "score")) / self.standardiser.scale
+    @pointwise("model")
+    def score(self, x: Batch) -> Float[Array, "*n d"]:
+        """∇_x log q(x) = ∇_z log q(z) / scale, nats per unit of the data.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return self._score(self._to_standard(x)) / self.standardiser.scale
 
 
 class HasEnergy(HasScore):
@@ -189,9 +205,14 @@ class HasEnergy(HasScore):
         """E(z) in standardised coordinates."""
 
     @pinned()
-    def energy(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """E(x) of one point in data coordinates: −log q(x) up to a constant, nats."""
-        return self._energy(self._to_standard(x, "energy"))
+    @pointwise("model")
+    def energy(self, x: Batch) -> Float[Array, "*n"]:
+        """E(x) = −log q(x) up to a constant, nats, data coordinates.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return self._energy(self._to_standard(x))
 
     def _score(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         return -jax.grad(self._energy)(z)
@@ -227,22 +248,3 @@ class HasPath(Model):
     def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
         paths = jax.vmap(lambda k: self._path(k, frames))(jax.random.split(key, n))
         return jnp.swapaxes(self.standardiser.inverse(paths), 0, 1)
-
-
-def batched(function: Callable[[Any], Float[Array, "..."]], points: Any) -> Float[Array, "n ..."]:
-    """Apply a single-point function to many points, `CHUNK` at a time.
-
-    `points` is an array of n points, or a pytree of arrays whose first axes are all n. One compiled
-    program serves all n from `CHUNK` on: the last chunk is filled up with the first points.
-    """
-    n = jax.tree.leaves(points)[0].shape[0]
-    chunk = min(n, CHUNK)
-    starts = range(0, n, chunk)
-    rows = [np.arange(start, start + chunk) % n for start in starts]
-    values = [_at_once(function, jax.tree.map(lambda a, r=r: a[r], points)) for r in rows]
-    return jnp.concatenate(values)[:n]
-
-
-@eqx.filter_jit
-def _at_once(function: Callable[[Any], Array], points: Any) -> Array:
-    return jax.vmap(function)(points)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.batches import Batch, pointwise
 from densitometer.counts import check_count
 from densitometer.estimates import Estimate
 from densitometer.numerics import pinned
-from densitometer.points import check_point
 from densitometer.targets.certificate import Certificate, certificate_of
 
 __all__ = ["Target"]
@@ -123,26 +123,27 @@ class Target(abc.ABC):
             chunks = [_sample(self, keys[i : i + CHUNK]) for i in range(0, len(keys), CHUNK)]
             return jnp.concatenate(chunks)[:n]
 
-    def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """The normalised log-density log p(x) of one point, in nats; −inf off the support.
+    @pointwise("target")
+    def log_prob(self, x: Batch) -> Float[Array, "*n"]:
+        """The normalised log-density log p(x), nats; −inf off the support.
 
         Raises:
-            UsageError: `x` is not one point of dimension d, of real numbers.
+            UsageError: `x` is neither one point nor a batch of them.
         """
-        return self._in_float64(_log_prob, x, "log_prob")
+        return self._in_float64(_log_prob, x)
 
-    def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """∇ log p(x) of one point, by automatic differentiation, where the density is smooth.
+    @pointwise("target")
+    def score(self, x: Batch) -> Float[Array, "*n d"]:
+        """∇ log p(x) by automatic differentiation, where the density is smooth.
 
         Raises:
-            UsageError: `x` is not one point of dimension d, of real numbers.
+            UsageError: `x` is neither one point nor a batch of them.
         """
-        return self._in_float64(jax.grad(_log_prob, argnums=1), x, "score")
+        return self._in_float64(jax.grad(_log_prob, argnums=1), x)
 
     def _in_float64(
-        self, function: Callable[["Target", Array], Array], x: Float[Array, "..."], method: str
+        self, function: Callable[["Target", Array], Array], x: Batch
     ) -> Float[Array, "..."]:
-        x = check_point(x, self.dim, f"target.{method}")
         with jax.enable_x64(True):
             return function(self, jnp.asarray(x).astype(jnp.float64)).astype(jnp.float32)
 
