@@ -26,6 +26,7 @@ Batch = Float[Array, "*n d"] | Float[np.ndarray, "*n d"]
 """One point, (d,), or any batch of points, (*n, d)."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+"""A method of an object and one point."""
 
 
 def pointwise(owner: str) -> Callable[[Method], Method]:

@@ -6,16 +6,18 @@ Tolerances are standard errors of the n = 200,000 draws, or the accuracy the tar
 import dataclasses
 import functools
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import chi2
+from scipy.stats import chi2, vonmises
 from target_oracles import CELLS, LOG_DENSITIES, spiral
 
 import densitometer as dm
 from densitometer.models import batched
+from densitometer.targets.base import Target
 from densitometer.targets.spiral import Spiral
 
 NAMES = list(dm.targets.TARGETS)
@@ -263,6 +265,43 @@ def test_jax_transforms_the_log_density_of_points_and_batches(name):
     ]
     for way in ways:
         np.testing.assert_allclose(way, score, rtol=1e-5, atol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VonMises(Target):
+    """exp(κ cos x) / (2π I₀(κ)), a target of one's own with a special function."""
+
+    name: ClassVar[str] = "von_mises"
+    dim: ClassVar[int] = 1
+
+    @property
+    def box(self):
+        return (-math.pi,), (math.pi,)
+
+    def _sample(self, key):
+        raise NotImplementedError
+
+    def _log_prob(self, x):
+        kappa = 3.0 + 0.0 * x[0]
+        return kappa * (jnp.cos(x[0]) - 1) - jnp.log(2 * math.pi * jax.scipy.special.i0e(kappa))
+
+
+def test_a_batch_is_compiled_with_64_bit_types_too():
+    """JAX lowers some functions, such as i0e, by what is enabled around the whole program."""
+    x = np.linspace(-3, 3, 7)[:, None]
+    got = VonMises().log_prob(jnp.asarray(x, jnp.float32))
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, vonmises.logpdf(x[:, 0], 3.0), rtol=1e-6)
+
+
+def test_points_in_float64_are_not_rounded():
+    """Far out a density is steep: rounding x to float32 would show in log p."""
+    target = dm.targets.get("gaussian_mixture")
+    x = np.array([[10.0000004, 0.0], [10.0, 0.0]])
+    assert len(np.unique(x.astype(np.float32)[:, 0])) == 1
+    further, nearer = target.log_prob(x)
+    assert further < nearer
+    np.testing.assert_array_equal([further, nearer], [target.log_prob(p) for p in x])
 
 
 @pytest.mark.parametrize("name", NAMES)
