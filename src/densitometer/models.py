@@ -1,13 +1,15 @@
-"""What a fitted model is: the thing that is judged.
+"""Models, what families fit and scorecards judge, and their capabilities.
 
 A model always samples. Whatever else it can do is said by its *type*: a model that has a density
 is a `HasDensity`, one that has a score is a `HasScore`. Code that needs a capability asks
 ``isinstance(model, HasDensity)``, never ``hasattr``, so that a capability is a promise with tests.
 
 The author of a family writes the methods with a leading underscore, for one point and in the
-*standardised* coordinates in which families learn. The classes here turn them into the public
-ones, which speak data coordinates. That is the only place where the change of coordinates, and
-its log-Jacobian, is written down.
+*standardised* coordinates z = (x − shift) / scale in which families learn. The classes here turn
+them into the public ones, which take one point or any batch of points x in data coordinates. Here
+alone the change of coordinates is written down:
+
+    log q(x) = log q(z) − Σ log scale,        ∇ₓ log q(x) = ∇_z log q(z) / scale.
 """
 
 import abc
@@ -44,7 +46,9 @@ class Standardiser(eqx.Module):
     """The affine map z = (x − shift) / scale, axis by axis, learnt from the training set."""
 
     shift: Float[Array, " d"]
+    """The training set's mean."""
     scale: Float[Array, " d"]
+    """Its standard deviation, axis by axis."""
 
     @classmethod
     def identity(cls, dim: int) -> "Standardiser":
@@ -81,7 +85,7 @@ class Standardiser(eqx.Module):
 
 
 class Model(eqx.Module):
-    """A law to sample from; the capabilities below say what more it can do.
+    """A distribution to sample from; the capabilities below say what more it can do.
 
     Subclasses are Equinox modules: pytrees of arrays, saved and loaded leaf by leaf. `standardiser`
     is the identity until `fit` replaces it.
@@ -133,7 +137,7 @@ class HasDensity(Model):
     @pinned()
     @pointwise("model")
     def log_prob(self, x: Batch) -> Float[Array, "*n"]:
-        """log q(x) = log q(z) + log |dz/dx|, nats, data coordinates.
+        """log q(x) = log q(z) + log |dz/dx|, nats, of x in data coordinates.
 
         Raises:
             UsageError: `x` is neither one point nor a batch of them.
@@ -189,7 +193,7 @@ class HasScore(Model):
     @pinned()
     @pointwise("model")
     def score(self, x: Batch) -> Float[Array, "*n d"]:
-        """∇_x log q(x) = ∇_z log q(z) / scale, nats per unit of the data.
+        """∇ₓ log q(x) = ∇_z log q(z) / scale, nats per unit of the data.
 
         Raises:
             UsageError: `x` is neither one point nor a batch of them.
@@ -207,7 +211,7 @@ class HasEnergy(HasScore):
     @pinned()
     @pointwise("model")
     def energy(self, x: Batch) -> Float[Array, "*n"]:
-        """E(x) = −log q(x) up to a constant, nats, data coordinates.
+        """E(x) = −log q(x) up to a constant, nats, of x in data coordinates.
 
         Raises:
             UsageError: `x` is neither one point nor a batch of them.
@@ -219,7 +223,7 @@ class HasEnergy(HasScore):
 
 
 class HasDiagnostics(Model):
-    """A model that can tell what its draws cost, or how well its sampler worked."""
+    """A model that measures what its draws cost, or how well its sampler worked."""
 
     @abc.abstractmethod
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> Mapping[str, Float[Array, " n"]]:
@@ -231,13 +235,13 @@ class HasPath(Model):
 
     @abc.abstractmethod
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
-        """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
+        """The path of one draw from noise (first) to sample (last), standardised coordinates."""
 
     @pinned()
     def path(
         self, key: Key[Scalar, ""], n: SupportsIndex, frames: SupportsIndex
     ) -> Float[Array, "frames n d"]:
-        """The ways of `n` draws in data coordinates, noise first.
+        """The paths of `n` draws in data coordinates, noise first.
 
         Raises:
             UsageError: `n` is no whole number above 0, or `frames` none above 1.

@@ -100,7 +100,7 @@ def check_batch(x: Any, dim: int, call: str) -> Any:
 
 
 def check_spread(points: Float[np.ndarray, "n d"], name: str) -> None:
-    """See to it that float32 can tell points apart once they are standardised, and drawn again.
+    """Refuse points that float32 could not distinguish, once standardised or drawn again.
 
     Raises:
         UsageError: along some axis they have no spread, or one out of all proportion: to float32,

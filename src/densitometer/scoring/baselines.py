@@ -1,4 +1,4 @@
-"""What every family is held against: the truth itself, and two honest estimators.
+"""Baselines of every family: the truth itself, a Gaussian mixture and a kernel density estimate.
 
 They are models like any other, so they are sampled, scored and drawn by the same code.
 """
@@ -26,7 +26,7 @@ COMPONENTS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40)
 
 
 class Truth(HasDensity):
-    """A target in the dress of a model: the row that no family can beat."""
+    """A target as a model: what no family can beat."""
 
     standardiser: Standardiser
     target: Target = eqx.field(static=True)
