@@ -1,8 +1,8 @@
 """Functions of one point, applied to any batch of points.
 
-Inside, one point goes in and one comes out: a formula is written for x of shape (d,). Outside, the
-public methods of targets and models take a batch (*n, d) too. It is computed `CHUNK` points at a
-time, so that the memory a program works on stays in a core's cache.
+Inside, one point goes in and one comes out: a formula is written for x of shape ``(d,)``. Outside,
+the public methods of targets and models take a batch ``(*n, d)`` too. It is computed `CHUNK` points
+at a time, so that the memory a program works on stays in a core's cache.
 """
 
 import functools
@@ -23,14 +23,14 @@ CHUNK = 500
 core's cache."""
 
 Batch = Float[Array, "*n d"] | Float[np.ndarray, "*n d"]
-"""One point, (d,), or any batch of points, (*n, d)."""
+"""One point, ``(d,)``, or any batch of points, ``(*n, d)``."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 """A method of an object and one point."""
 
 
 def pointwise(owner: str) -> Callable[[Method], Method]:
-    """Let a method of one point take any batch: (*n, d) gives (*n) or (*n, d).
+    """Let a method of one point take any batch: ``(*n, d)`` gives ``(*n)`` or ``(*n, d)``.
 
     The method's object has a `dim`, d. For one point the method is called as it stands.
 
@@ -38,7 +38,7 @@ def pointwise(owner: str) -> Callable[[Method], Method]:
         owner: what the object is called in messages, as in ``model.log_prob``.
 
     Raises:
-        UsageError: on a call with anything but real numbers of shape (d,) or (*n, d).
+        UsageError: on a call with anything but real numbers of shape ``(d,)`` or ``(*n, d)``.
     """
 
     def decorate(method: Method) -> Method:

@@ -64,7 +64,7 @@ def fit_mixture(
     """The mixture that some iterations of expectation–maximisation reach from k-means++.
 
     Means start at data points drawn in proportion to their squared distance from those drawn
-    before (Arthur & Vassilvitskii, 2007). `floor`² is added to all variances.
+    before (Arthur & Vassilvitskii, 2007). The square of `floor` is added to all variances.
     """
     n, dim = data.shape
 

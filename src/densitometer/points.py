@@ -78,7 +78,7 @@ def check_batch(x: Any, dim: int, call: str) -> Any:
     """`x`, if it is one point of R^d or a batch of them: an array, or what JAX traces in its place.
 
     Args:
-        x: the point, (d,), or the points, (*n, d).
+        x: the point, ``(d,)``, or the points, ``(*n, d)``.
         dim: d.
         call: of the method that takes them, as one writes it: ``model.log_prob``.
 
