@@ -1,8 +1,8 @@
 # %% [markdown]
 # # From a target to a scorecard
 #
-# A target is a law whose density is known exactly. We draw training points from it, fit a
-# continuous normalising flow, look at its samples and its density, and measure how far it is from
+# A target is a distribution whose density is known exactly. We draw training points from it, fit a
+# continuous normalizing flow, look at its samples and its density, and measure how far it is from
 # the truth. All of this takes about a minute on one core.
 
 # %%
@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 
 import densitometer as dm
-from densitometer.models import batched
 from densitometer.report import style
 
 plt.rcParams |= style.RC | {"figure.dpi": 110}
@@ -24,10 +23,9 @@ print(f"Its entropy is {target.entropy.value:.4f} nats.")
 # %% [markdown]
 # ## The truth
 #
-# A target does two things: it samples, given a JAX random key and a number, and it tells the
-# log-density of one point, in nats. Functions of one point are the rule here; `batched` applies one
-# to many. We draw what every family gets: 2000 training points, and 500 hold-out points that will
-# choose when to stop.
+# A target does two things: it samples, given a JAX random key and a number, and it gives the
+# log-density of one point or of any batch of points, in nats. We draw what every family gets: 2000
+# training points, and 500 hold-out points that will choose when to stop.
 
 # %%
 train_key, holdout_key, fresh_key = jax.random.split(jax.random.key(0), 3)
@@ -53,14 +51,9 @@ def show(ax, title, points=None, colour=style.TRUTH_UNDER, log_density=None):
     ax.spines[:].set(visible=True, color=style.RULE)
 
 
-def log_density(law):
-    """log-densities of the grid's points, row by row."""
-    return np.asarray(batched(law.log_prob, grid.reshape(-1, 2))).reshape(grid.shape[:2])
-
-
 figure, (left, right) = plt.subplots(1, 2, figsize=(5, 2.6))
 show(left, "2000 true points", truth)
-show(right, "log-density", log_density=log_density(target))
+show(right, "log-density", log_density=target.log_prob(grid))
 
 # %% [markdown]
 # ## A family
@@ -120,8 +113,8 @@ show(axes[5], "truth", truth)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.6))
-show(axes[0], "truth", log_density=log_density(target))
-show(axes[1], "model", log_density=log_density(model))
+show(axes[0], "truth", log_density=target.log_prob(grid))
+show(axes[1], "model", log_density=model.log_prob(grid))
 
 # %% [markdown]
 # ## The scorecard
@@ -146,9 +139,9 @@ print(card)
 from densitometer.scoring.baselines import KDE
 
 fresh = target.sample(jax.random.key(2), 10_000)
-log_p = batched(target.log_prob, fresh)
-for name, law in (("cnf", model), ("kde", KDE.fit(train))):
-    terms = np.asarray(log_p - batched(law.log_prob, fresh))
+log_p = target.log_prob(fresh)
+for name, fitted in (("cnf", model), ("kde", KDE.fit(train))):
+    terms = np.asarray(log_p - fitted.log_prob(fresh))
     error = terms.std() / np.sqrt(len(terms))
     print(f"{name}  KL = {terms.mean():.3f} ± {error:.3f} nats")
 

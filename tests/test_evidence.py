@@ -66,8 +66,8 @@ def test_beyond_the_plane_what_needs_a_grid_is_absent_and_says_why():
 
 def test_nothing_is_computed_before_it_is_asked_for_and_then_once(monkeypatch):
     asked = []
-    batched = module.batched
-    monkeypatch.setattr(module, "batched", lambda f, x: asked.append(len(x)) or batched(f, x))
+    at = module._at
+    monkeypatch.setattr(module, "_at", lambda f, x: asked.append(len(x)) or at(f, x))
     target = dm.targets.get("gaussian_mixture")
     evidence = Evidence.of_model(Truth(target), target, 0, n_test=20, n_samples=30, n_grid=10)
     assert not asked

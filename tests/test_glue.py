@@ -16,7 +16,7 @@ from densitometer.blocks.optim import descend
 from densitometer.estimates import Estimate, Provenance
 from densitometer.families import ddpm, dsm
 from densitometer.families.gan import GAN
-from densitometer.gaussian import log_normal
+from densitometer.gaussian import Converged, log_normal
 from densitometer.metrics import modes, two_sample
 from densitometer.models import HasBound, Standardiser
 from densitometer.scoring import baselines, consistency
@@ -164,14 +164,14 @@ def test_bic_pays_log_n_for_each_number(monkeypatch):
     won = {1: 0.0, 2: 10.0}
 
     def em(points, k):
-        means = np.zeros((k, 2))
-        return won.get(k, -1e9), np.full(k, 1 / k), means, np.stack([np.eye(2)] * k)
+        factors = np.stack([np.eye(2)] * k)
+        return Converged(won.get(k, -1e9), np.full(k, 1 / k), np.zeros((k, 2)), factors)
 
-    monkeypatch.setattr(baselines, "_em", em)
+    monkeypatch.setattr(baselines, "converged", em)
     points = np.random.default_rng(0).normal(size=(100, 2))
-    assert len(baselines.GaussianMixture.fit(points).means) == 1
+    assert len(baselines.GaussianMixture.fit(points).mixture.means) == 1
     won[2] = 14.0  # 28 > 27.6
-    assert len(baselines.GaussianMixture.fit(points).means) == 2
+    assert len(baselines.GaussianMixture.fit(points).mixture.means) == 2
 
 
 def test_the_error_of_mode_weights_is_that_of_multinomial_shares():

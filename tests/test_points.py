@@ -11,7 +11,7 @@ import pytest
 import densitometer as dm
 import toy
 from densitometer.models import HasDensity, Standardiser
-from densitometer.points import check_point, check_points, check_spread
+from densitometer.points import check_batch, check_points, check_spread
 from densitometer.scoring.baselines import KDE, GaussianMixture
 from densitometer.scoring.scorecard import check_samples
 
@@ -190,17 +190,21 @@ def test_samples_on_a_line_are_not_called_stray():
         (np.zeros(2, complex), "model.log_prob takes real numbers, not complex128."),
         (jnp.zeros(2, bool), "model.log_prob takes real numbers, not bool."),
         (["0", "1"], "model.log_prob takes real numbers, not <U1."),
-        ([[0.0], [1.0, 2.0]], "model.log_prob takes one point, an array of 2 numbers."),
         (
-            np.zeros((4, 2)),
-            "log_prob takes one point of shape (2,), got shape (4, 2); for many points use "
-            "jax.vmap(model.log_prob)(points).",
+            [[0.0], [1.0, 2.0]],
+            "model.log_prob takes one point of shape (2,) or a batch of shape (…, 2), not rows of "
+            "different lengths.",
+        ),
+        (
+            np.zeros((2, 4)),
+            "model.log_prob takes one point of shape (2,) or a batch of shape (…, 2), not shape "
+            "(2, 4).",
         ),
     ],
 )
 def test_what_is_no_point_has_no_density(x, sentence):
     with pytest.raises(dm.UsageError) as told:
-        check_point(x, 2, "model.log_prob")
+        check_batch(x, 2, "model.log_prob")
     assert str(told.value) == sentence
 
 
@@ -214,6 +218,8 @@ for method in (target.log_prob, model.log_prob, target.score):
     for x in ([1, 2], np.array([1, 2]), np.array([1.0, 2.0]), np.array([1, 2], np.uint8)):
         assert np.array_equal(method(x), expected), x
     assert np.allclose(jax.vmap(method)(np.array([[1, 2]])), expected)
+    for x in ([[1, 2]], np.array([[1, 2]]), [[1.0, 2.0]], np.array([[1, 2]], np.uint8)):
+        assert np.allclose(method(x), expected), x
     for x in (["1", "2"], np.array([1j, 2]), np.array([True, False])):
         try:
             method(x)
@@ -229,6 +235,8 @@ for count in (2.5, 3.0, "3"):
             assert str(told).startswith("n must be a whole number from 1 to"), told
         else:
             raise AssertionError(count)
+far = [[3 * 10**9, 0]]
+assert np.array_equal(target.log_prob(far), target.log_prob(np.array(far, float)))
 """
 
 

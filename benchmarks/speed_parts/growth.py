@@ -109,7 +109,7 @@ def fitted(n: int, dim: int, width: int) -> dict[str, float]:
     import jax
 
     import densitometer as dm
-    from densitometer.models import HasDensity, batched
+    from densitometer.models import HasDensity
 
     points = np.random.default_rng(0).standard_normal((n + 500, dim)).astype(np.float32)
     family = dm.families.get("cnf", steps=STEPS, width=width)
@@ -120,7 +120,7 @@ def fitted(n: int, dim: int, width: int) -> dict[str, float]:
     took = math.nan
     for _ in range(2):
         began = time.perf_counter()
-        jax.block_until_ready(batched(model.log_prob, points[:500]))
+        jax.block_until_ready(model.log_prob(points[:500]))
         took = time.perf_counter() - began
     return {"steps": fit.seconds["train"], "density": took / 500}
 

@@ -112,7 +112,7 @@ def time_until(
     import jax.numpy as jnp
 
     import densitometer as dm
-    from densitometer.models import HasDensity, batched
+    from densitometer.models import HasDensity
     from densitometer.system.compiling import seconds_compiling
 
     usual = dm.families.get(name).steps
@@ -124,6 +124,6 @@ def time_until(
         compiling = seconds_compiling(began)
         fit = dm.fit(family, train, holdout, seed=SEED)
         assert isinstance(fit.model, HasDensity)
-        if float(jnp.mean(batched(fit.model.log_prob, jnp.asarray(holdout)))) >= wanted:
+        if float(jnp.mean(fit.model.log_prob(jnp.asarray(holdout)))) >= wanted:
             return fit.seconds["train"], compiling
     return None, compiling

@@ -1,18 +1,20 @@
-"""What a fitted model is: the thing that is judged.
+"""Models, what families fit and scorecards judge, and their capabilities.
 
 A model always samples. Whatever else it can do is said by its *type*: a model that has a density
 is a `HasDensity`, one that has a score is a `HasScore`. Code that needs a capability asks
 ``isinstance(model, HasDensity)``, never ``hasattr``, so that a capability is a promise with tests.
 
 The author of a family writes the methods with a leading underscore, for one point and in the
-*standardised* coordinates in which families learn. The classes here turn them into the public
-ones, which speak data coordinates. That is the only place where the change of coordinates, and
-its log-Jacobian, is written down.
+*standardised* coordinates z = (x − shift) / scale in which families learn. The classes here turn
+them into the public ones, which take one point or any batch of points x in data coordinates. Here
+alone the change of coordinates is written down:
+
+    log q(x) = log q(z) − Σ log scale,        ∇ₓ log q(x) = ∇_z log q(z) / scale.
 """
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, SupportsIndex
+from collections.abc import Mapping
+from typing import ClassVar, SupportsIndex
 
 import equinox as eqx
 import jax
@@ -20,10 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.batches import CHUNK, Batch, batched, pointwise
 from densitometer.counts import check_count
 from densitometer.estimates import Provenance
 from densitometer.numerics import pinned
-from densitometer.points import check_point
+from densitometer.points import check_batch
 
 Points = Float[Array, "n d"] | Float[np.ndarray, "n d"]
 
@@ -39,16 +42,14 @@ __all__ = [
     "batched",
 ]
 
-CHUNK = 500
-"""Points evaluated at once by `batched`: the activations of a standard network for so many points
-stay in a core's cache."""
-
 
 class Standardiser(eqx.Module):
     """The affine map z = (x − shift) / scale, axis by axis, learnt from the training set."""
 
     shift: Float[Array, " d"]
+    """The training set's mean."""
     scale: Float[Array, " d"]
+    """Its standard deviation, axis by axis."""
 
     @classmethod
     def identity(cls, dim: int) -> "Standardiser":
@@ -85,7 +86,7 @@ class Standardiser(eqx.Module):
 
 
 class Model(eqx.Module):
-    """A law to sample from; the capabilities below say what more it can do.
+    """A distribution to sample from; the capabilities below say what more it can do.
 
     Subclasses are Equinox modules: pytrees of arrays, saved and loaded leaf by leaf. `standardiser`
     is the identity until `fit` replaces it.
@@ -120,8 +121,7 @@ class Model(eqx.Module):
         z = jax.lax.map(self._sample, keys, batch_size=min(n, CHUNK))
         return self.standardiser.inverse(z)
 
-    def _to_standard(self, x: Float[Array, " d"], method: str) -> Float[Array, " d"]:
-        x = check_point(x, self.dim, f"model.{method}")
+    def _to_standard(self, x: Batch) -> Float[Array, " d"]:
         return self.standardiser.forward(jnp.asarray(x, jnp.float32))
 
 
@@ -136,9 +136,14 @@ class HasDensity(Model):
         """log q(z) in standardised coordinates."""
 
     @pinned()
-    def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(x) of one point, nats, data coordinates: log q(z) + log |dz/dx|."""
-        return self._log_prob(self._to_standard(x, "log_prob")) + self.standardiser.log_det()
+    @pointwise("model")
+    def log_prob(self, x: Batch) -> Float[Array, "*n"]:
+        """log q(x) = log q(z) + log |dz/dx|, nats, of x in data coordinates.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return self._log_prob(self._to_standard(x)) + self.standardiser.log_det()
 
 
 class HasBound(Model):
@@ -155,18 +160,28 @@ class HasBound(Model):
 
     @pinned()
     def log_prob_bound(
-        self, key: Key[Scalar, ""], x: Float[Array, " d"], k: SupportsIndex = 1
-    ) -> Float[Array, ""]:
+        self, key: Key[Scalar, ""], x: Batch, k: SupportsIndex = 1
+    ) -> Float[Array, "*n"]:
         """An unbiased estimate of a lower bound on log q(x), nats, data coordinates.
 
         `k` is the number of samples: k = 1 is the ELBO; a larger k is tighter if `bound_tightens`,
-        else the same bound with less noise.
+        else the same bound with less noise. The points of a batch have keys of their own, split
+        from `key`.
 
         Raises:
-            UsageError: `k` is no whole number above 0, or `x` is not one point.
+            UsageError: `k` is no whole number above 0, or `x` is neither one point nor a batch.
         """
-        z = self._to_standard(x, "log_prob_bound")
-        return self._log_prob_bound(key, z, check_count(k, "k")) + self.standardiser.log_det()
+        k = check_count(k, "k")
+        x = check_batch(x, self.dim, "model.log_prob_bound")
+        if x.ndim == 1:
+            return self._bound_at(k, (key, x))
+        points = x.reshape(-1, self.dim)
+        keys = jax.random.split(key, len(points))
+        return batched(eqx.Partial(self._bound_at, k), (keys, points)).reshape(x.shape[:-1])
+
+    def _bound_at(self, k: int, draw: tuple[Key[Scalar, ""], Batch]) -> Float[Array, ""]:
+        key, x = draw
+        return self._log_prob_bound(key, self._to_standard(x), k) + self.standardiser.log_det()
 
 
 class HasScore(Model):
@@ -177,9 +192,14 @@ class HasScore(Model):
         """∇_z log q(z) in standardised coordinates."""
 
     @pinned()
-    def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """∇_x log q(x) of one point in data coordinates: the chain rule divides by the scale."""
-        return self._score(self._to_standard(x, "score")) / self.standardiser.scale
+    @pointwise("model")
+    def score(self, x: Batch) -> Float[Array, "*n d"]:
+        """∇ₓ log q(x) = ∇_z log q(z) / scale, nats per unit of the data.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return self._score(self._to_standard(x)) / self.standardiser.scale
 
 
 class HasEnergy(HasScore):
@@ -190,16 +210,21 @@ class HasEnergy(HasScore):
         """E(z) in standardised coordinates."""
 
     @pinned()
-    def energy(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """E(x) of one point in data coordinates: −log q(x) up to a constant, nats."""
-        return self._energy(self._to_standard(x, "energy"))
+    @pointwise("model")
+    def energy(self, x: Batch) -> Float[Array, "*n"]:
+        """E(x) = −log q(x) up to a constant, nats, of x in data coordinates.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return self._energy(self._to_standard(x))
 
     def _score(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         return -jax.grad(self._energy)(z)
 
 
 class HasDiagnostics(Model):
-    """A model that can tell what its draws cost, or how well its sampler worked."""
+    """A model that measures what its draws cost, or how well its sampler worked."""
 
     @abc.abstractmethod
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> Mapping[str, Float[Array, " n"]]:
@@ -211,13 +236,13 @@ class HasPath(Model):
 
     @abc.abstractmethod
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
-        """The way of one draw, from noise (first) to sample (last), in standardised coordinates."""
+        """The path of one draw from noise (first) to sample (last), standardised coordinates."""
 
     @pinned()
     def path(
         self, key: Key[Scalar, ""], n: SupportsIndex, frames: SupportsIndex
     ) -> Float[Array, "frames n d"]:
-        """The ways of `n` draws in data coordinates, noise first.
+        """The paths of `n` draws in data coordinates, noise first.
 
         Raises:
             UsageError: `n` is no whole number above 0, or `frames` none above 1.
@@ -228,22 +253,3 @@ class HasPath(Model):
     def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
         paths = jax.vmap(lambda k: self._path(k, frames))(jax.random.split(key, n))
         return jnp.swapaxes(self.standardiser.inverse(paths), 0, 1)
-
-
-def batched(function: Callable[[Any], Float[Array, "..."]], points: Any) -> Float[Array, "n ..."]:
-    """Apply a single-point function to many points, `CHUNK` at a time.
-
-    `points` is an array of n points, or a pytree of arrays whose first axes are all n. One compiled
-    program serves all n from `CHUNK` on: the last chunk is filled up with the first points.
-    """
-    n = jax.tree.leaves(points)[0].shape[0]
-    chunk = min(n, CHUNK)
-    starts = range(0, n, chunk)
-    rows = [np.arange(start, start + chunk) % n for start in starts]
-    values = [_at_once(function, jax.tree.map(lambda a, r=r: a[r], points)) for r in rows]
-    return jnp.concatenate(values)[:n]
-
-
-@eqx.filter_jit
-def _at_once(function: Callable[[Any], Array], points: Any) -> Array:
-    return jax.vmap(function)(points)

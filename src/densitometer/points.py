@@ -74,33 +74,33 @@ def check_points(points: Any, name: str, minimum: int = 10) -> Float[np.ndarray,
     return exact
 
 
-def check_point(x: Any, dim: int, call: str) -> Any:
-    """`x`, if it is one point of dimension `dim`: an array, or what JAX traces in its place.
+def check_batch(x: Any, dim: int, call: str) -> Any:
+    """`x`, if it is one point of R^d or a batch of them: an array, or what JAX traces in its place.
 
     Args:
-        x: the point.
+        x: the point, ``(d,)``, or the points, ``(*n, d)``.
         dim: d.
-        call: of the method that takes it, as one writes it: ``model.log_prob``.
+        call: of the method that takes them, as one writes it: ``model.log_prob``.
 
     Raises:
         UsageError: another shape, or not real numbers.
     """
+    takes = f"{call} takes one point of shape ({dim},) or a batch of shape (…, {dim})"
     try:
         x = x if hasattr(x, "dtype") else np.asarray(x)
     except ValueError:
-        raise UsageError(f"{call} takes one point, an array of {dim} numbers.") from None
-    if np.shape(x) != (dim,):
-        raise UsageError(
-            f"{call.split('.')[-1]} takes one point of shape ({dim},), got shape {np.shape(x)}; "
-            f"for many points use jax.vmap({call})(points)."
-        )
+        raise UsageError(f"{takes}, not rows of different lengths.") from None
+    if np.shape(x)[-1:] != (dim,):
+        raise UsageError(f"{takes}, not shape {np.shape(x)}.")
     if not _real(x.dtype):
         raise UsageError(f"{call} takes real numbers, not {x.dtype}.")
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+        return x.astype(np.float64)  # JAX would wrap what lies beyond its 32 bits
     return x
 
 
 def check_spread(points: Float[np.ndarray, "n d"], name: str) -> None:
-    """See to it that float32 can tell points apart once they are standardised, and drawn again.
+    """Refuse points that float32 could not distinguish, once standardised or drawn again.
 
     Raises:
         UsageError: along some axis they have no spread, or one out of all proportion: to float32,
@@ -110,8 +110,8 @@ def check_spread(points: Float[np.ndarray, "n d"], name: str) -> None:
         what = f"{name}: column {column} (counted from 0)"
         if np.ptp(x) == 0:
             raise UsageError(
-                f"{name} has no spread along axis {column} (counted from 0); give points of a law "
-                "with a density."
+                f"{name} has no spread along axis {column} (counted from 0); give points of a "
+                "distribution with a density."
             )
         mean, scale = np.mean(x), np.std(x)
         if not SCALES[0] <= scale <= SCALES[1]:

@@ -53,9 +53,9 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(certificate, "N", SIZE)
-        certificate._remembered.cache_clear()
+        certificate._cached.cache_clear()
         yield
-        certificate._remembered.cache_clear()
+        certificate._cached.cache_clear()
 
 
 @functools.cache
@@ -173,8 +173,8 @@ def test_a_scorecard_holds_numbers_against_the_target_it_was_given(noise):
 def narrow(noise: float = 0.2) -> tuple[GaussianMixture, Path]:
     """A target that this process has forgotten, and where its certificate is cached."""
     target = GaussianMixture(noise=noise)
-    certificate._remembered.cache_clear()
-    name = certificate._kept(target)
+    certificate._cached.cache_clear()
+    name = certificate._cache_name(target)
     assert name is not None
     folder = cache_folder()
     assert folder is not None
@@ -185,7 +185,7 @@ def test_a_certificate_is_found_once(monkeypatch):
     target, path = narrow()
     found = target.certificate
     assert json.loads(path.read_bytes())["target"] == repr(target)
-    certificate._remembered.cache_clear()
+    certificate._cached.cache_clear()
     monkeypatch.setattr(certificate, "certify", None)
     assert target.certificate == found
     path.unlink()
@@ -213,7 +213,7 @@ def test_a_damaged_or_foreign_file_is_as_if_it_were_not_there(content, monkeypat
     afresh = Certificate.uniform(2.0)
     monkeypatch.setattr(certificate, "certify", lambda target: afresh)
     assert target.certificate == afresh
-    certificate._remembered.cache_clear()
+    certificate._cached.cache_clear()
     monkeypatch.setattr(certificate, "certify", None)
     assert target.certificate == afresh  # and has been written again
 
@@ -227,7 +227,7 @@ def test_a_density_that_is_edited_gets_a_certificate_of_its_own(tmp_path, monkey
     for module, line in (("one", ""), ("two", "    smooth = False\n")):
         (tmp_path / f"own_{module}.py").write_text(source + line)
         own = importlib.import_module(f"own_{module}").Own(noise=0.2)
-        names.append(certificate._kept(own))
+        names.append(certificate._cache_name(own))
     assert None not in names
     assert names[0] != names[1]
 
@@ -283,6 +283,6 @@ def test_a_subclass_does_not_inherit_what_is_shipped(monkeypatch):
 
     afresh = Certificate.uniform(2.0)
     monkeypatch.setattr(certificate, "certify", lambda target: afresh)
-    certificate._remembered.cache_clear()
+    certificate._cached.cache_clear()
     assert Other().certificate == afresh
-    certificate._remembered.cache_clear()
+    certificate._cached.cache_clear()

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from densitometer.checkpoint import load_model
-    from densitometer.models import HasDensity, batched
+    from densitometer.models import HasDensity
     from densitometer.points import check_points
 
     model = load_model(options.cell)
@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
     points = check_points(read_points(options.points), str(options.points), minimum=1)
     if points.shape[1] != model.dim:
         raise UsageError(f"the model has dimension {model.dim}, the points {points.shape[1]}.")
-    write_points(options.out, batched(model.log_prob, jnp.asarray(points, jnp.float32)))
+    write_points(options.out, model.log_prob(jnp.asarray(points, jnp.float32)))
     return 0

@@ -54,7 +54,7 @@ from densitometer.blocks.energies import (
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import Count, Depth, Features, Positive, PositiveOrZero, Share, Steps
 from densitometer.families.base import Family, Info
-from densitometer.gaussian import log_normal
+from densitometer.gaussian import Mixture, fit_mixture
 from densitometer.models import Model, Standardiser
 
 EM_STEPS = 100
@@ -76,27 +76,18 @@ LOSS_DRAWS = 10_000
 """Draws of the proposal behind log Z on the curves: its standard error is below 0.01 nats."""
 
 
-class Proposal(eqx.Module):
-    """A mixture of Gaussians, q(x) = Σⱼ wⱼ N(x; mⱼ, Lⱼ Lⱼᵀ)."""
+class Proposal(Mixture):
+    """q, a mixture of Gaussians."""
 
-    log_weights: Float[Array, " k"]
-    means: Float[Array, "k d"]
-    factors: Float[Array, "k d d"]
-    """Lⱼ, lower triangular."""
-
-    def log_joint(self, x: Float[Array, " d"]) -> Float[Array, " k"]:
-        """log wⱼ N(x; mⱼ, Lⱼ Lⱼᵀ) of each component j."""
-
-        def component(log_w: Array, mean: Array, inverse: Array) -> Array:
-            log_det = jnp.sum(jnp.log(jnp.diag(inverse)))
-            return log_w + log_normal(inverse @ (x - mean)) + log_det
-
-        inverses = jnp.linalg.inv(self.factors)
-        return jax.vmap(component)(self.log_weights, self.means, inverses)
-
-    def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """log q(x), nats."""
-        return jax.nn.logsumexp(self.log_joint(x))
+    @classmethod
+    def widened(cls, mixture: Mixture, share: float) -> "Proposal":
+        """`mixture` with a `share` of N(0, SPREAD² I), so that an energy is taught in the tails."""
+        dim = mixture.means.shape[1]
+        return cls(
+            jnp.append(mixture.log_weights + math.log1p(-share), math.log(share)),
+            jnp.concatenate([mixture.means, jnp.zeros((1, dim))]),
+            jnp.concatenate([mixture.factors, SPREAD * jnp.eye(dim)[None]]),
+        )
 
     def sample(self, key: Key[Scalar, ""], n: int) -> Float[Array, "n d"]:
         """n draws in random order, each component in its due number.
@@ -107,46 +98,6 @@ class Proposal(eqx.Module):
         j = jax.random.permutation(order_key, systematic(rung_key, self.log_weights, n))
         noise = jax.random.normal(noise_key, (n, self.means.shape[1]))
         return self.means[j] + jnp.einsum("nij,nj->ni", self.factors[j], noise)
-
-    def widen(self, share: float) -> "Proposal":
-        """The same with a `share` of N(0, SPREAD² I), so that an energy is taught in the tails."""
-        dim = self.means.shape[1]
-        return Proposal(
-            jnp.append(self.log_weights + math.log1p(-share), math.log(share)),
-            jnp.concatenate([self.means, jnp.zeros((1, dim))]),
-            jnp.concatenate([self.factors, SPREAD * jnp.eye(dim)[None]]),
-        )
-
-
-def fit_mixture(key: Key[Scalar, ""], data: Float[Array, "n d"], components: int) -> Proposal:
-    """A mixture fitted by expectation–maximisation (Dempster, Laird & Rubin, 1977).
-
-    Means start at data points drawn in proportion to their squared distance from those drawn
-    before (k-means++; Arthur & Vassilvitskii, 2007).
-    """
-    n, dim = data.shape
-
-    def seed(nearest: Array, k: Array) -> tuple[Array, Array]:
-        mean = data[jax.random.categorical(k, jnp.log(nearest + 1e-9))]
-        distance = jnp.sum((data - mean[None]) ** 2, axis=1)
-        return jnp.minimum(nearest, distance), mean
-
-    def maximise(log_joint: Float[Array, "n k"]) -> Proposal:
-        share = jax.nn.softmax(log_joint, axis=1)
-        count = jnp.sum(share, axis=0) + 1e-3
-        means = share.T @ data / count[:, None]
-        centred = data[:, None] - means[None]
-        covariances = jnp.einsum("nk,nki,nkj->kij", share, centred, centred) / count[:, None, None]
-        factors = jnp.linalg.cholesky(covariances + FLOOR**2 * jnp.eye(dim)[None])
-        return Proposal(jnp.log(count / jnp.sum(count)), means, factors)
-
-    def iterate(proposal: Proposal, _: None) -> tuple[Proposal, None]:
-        return maximise(jax.vmap(proposal.log_joint)(data)), None
-
-    _, means = jax.lax.scan(seed, jnp.ones(n), jax.random.split(key, components))
-    distances = jnp.sum((data[:, None] - means[None]) ** 2, axis=2)
-    start = maximise(-0.5 * distances * components)
-    return jax.lax.scan(iterate, start, length=EM_STEPS)[0]
 
 
 class EBMModel(EnergyModel):
@@ -244,7 +195,8 @@ class EBM(Family[EBMState]):
             count=self.fourier_count,
             scale=self.fourier_scale,
         )
-        proposal = fit_mixture(mixture_key, data, self.components).widen(self.wide_share)
+        mixture = fit_mixture(mixture_key, data, self.components, iterations=EM_STEPS, floor=FLOOR)
+        proposal = Proposal.widened(mixture, self.wide_share)
         chains = None
         if self.objective == "pcd":
             chains = Chains(proposal.sample(chain_key, self.negatives), jnp.asarray(FIRST_STEP))

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +23,7 @@ from densitometer.estimates import EXACT, Estimate, Provenance
 from densitometer.metrics.density import MARGIN, Mass
 from densitometer.metrics.grids import Grid, GridDensity
 from densitometer.metrics.order import in_random_order
-from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model, batched
+from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model
 from densitometer.numerics import pinned
 from densitometer.randomness import key_for
 from densitometer.targets.base import Target
@@ -221,9 +220,9 @@ class Evidence:
         return _at(self._density.log_prob, points)
 
     def _bounds(self, k: int) -> Float[np.ndarray, " m"]:
-        keys = jax.random.split(key_for(self.seed, "bound"), len(self.test))
-        pairs = keys, jnp.asarray(self.test)
-        return np.asarray(batched(eqx.Partial(_bound, self.model, k), pairs))
+        assert isinstance(self.model, HasBound)
+        key, points = key_for(self.seed, "bound"), jnp.asarray(self.test)
+        return np.asarray(self.model.log_prob_bound(key, points, k))
 
 
 ABSENT: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {
@@ -274,9 +273,4 @@ def _same(target: Target) -> Target:
 
 
 def _at(function: Callable[[jax.Array], jax.Array], points: np.ndarray) -> np.ndarray:
-    """A function of one point at many."""
-    return np.asarray(batched(function, jnp.asarray(points)))
-
-
-def _bound(model: HasBound, k: int, pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-    return model.log_prob_bound(*pair, k)
+    return np.asarray(function(jnp.asarray(points)))

@@ -19,7 +19,7 @@ from densitometer.blocks.nets import parameter_count
 from densitometer.checkpoint import encode_model
 from densitometer.metrics import density
 from densitometer.metrics.grids import Grid
-from densitometer.models import HasPath, HasScore, Model, batched
+from densitometer.models import HasPath, HasScore, Model
 from densitometer.randomness import key_for
 from densitometer.scoring.baselines import KDE, GaussianMixture, Truth
 from densitometer.scoring.scorecard import score
@@ -145,7 +145,7 @@ def _pictures(model: Model, target: Target, seed: int) -> dict[str, bytes]:
         files["path.npy"] = _npy(model.path(key_for(seed, "samples"), PATHS, FRAMES))
     if isinstance(model, HasScore) and target.dim == 2:
         grid = Grid.over(target.box, ARROWS, density.MARGIN)
-        files["score.npy"] = _npy(batched(model.score, jnp.asarray(grid.points)))
+        files["score.npy"] = _npy(model.score(jnp.asarray(grid.points)))
     return files
 
 

@@ -1,4 +1,4 @@
-"""What is true: laws with a density in closed form or by one-dimensional quadrature."""
+"""Targets: distributions with a density in closed form or by one-dimensional quadrature."""
 
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,11 @@
-"""What a target is."""
+"""Targets, distributions that are known exactly: a sampler, a normalised density, a certificate."""
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import ClassVar, SupportsIndex
 
 import jax
@@ -12,22 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
+from densitometer.batches import Batch, pointwise
 from densitometer.counts import check_count
 from densitometer.estimates import Estimate
 from densitometer.numerics import pinned
-from densitometer.points import check_point
 from densitometer.targets.certificate import Certificate, certificate_of
 
 __all__ = ["Target"]
 
 FAR = 1e6
-"""Points further out on an axis are judged as if they were here, where log p is below −1e13.
+"""Points further out on an axis are evaluated as if they were here: there log p is below −1e13.
 
 A compiled program computes the exponents of a log-sum-exp twice, for their maximum and for their
 sum, and may round them differently; further out the two differ by more than 1, and the largest
 term overflows: log p of a point of a diverged model would be +∞.
 """
-
 
 CHUNK = 500
 """Points drawn by one call of a compiled program."""
@@ -36,22 +36,28 @@ TAIL = 6.4
 """Standard deviations beyond which a Gaussian has 1.6e-10 of its mass on an axis, both ends."""
 
 Box = tuple[tuple[float, ...], tuple[float, ...]]
-"""The lower and the upper corner."""
+"""The lower and the upper corner of an axis-parallel box, data coordinates."""
+
+
+@contextlib.contextmanager
+def _float64() -> Iterator[None]:
+    """Around all of a call, so that a batch is compiled with 64-bit types too."""
+    with jax.enable_x64(True):
+        yield
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target(abc.ABC):
-    """A law p on R^d that is known exactly.
+    """A distribution p on R^d that is known exactly.
 
-    A target is a frozen dataclass of the parameters of its law. The author of a new one writes
-    `_sample` and `_log_prob`, both for a single point, and states `name`, `dim`, `smooth` if it is
-    not, and `box`, which follows from the parameters. Entropy and density level are those of these
-    parameters too, and need not be stated: they are found by `certify` when they are first asked
-    for, which takes seconds, and cached. Who knows them exactly overrides `certificate`. A target
-    knows nothing of models or training.
+    A target is a frozen dataclass of its parameters. The author of a new one writes `_sample` and
+    `_log_prob`, both for a single point, and states `name`, `dim`, `box`, which follows from the
+    parameters, and `smooth = False` if the density is not. Entropy and density level need not be
+    stated: `certify` finds those of these parameters when they are first asked for, which takes
+    seconds, and they are cached. A target for which they are known exactly overrides `certificate`.
 
-    Points are float32, and so are the numbers that leave, but `_log_prob` runs in float64,
-    whatever the caller's precision: a curve of width 0.04 seen from seven standard deviations
+    Points are float32, and so are the numbers returned, but `_log_prob` runs in float64, whatever
+    the caller's precision: a curve of width 0.04 seen from seven standard deviations
     away loses 1e-4 nats to float32.
     """
 
@@ -79,10 +85,10 @@ class Target(abc.ABC):
 
     @property
     def certificate(self) -> Certificate:
-        """Entropy and density level of the law with these parameters.
+        """Entropy and density level for these parameters, with their errors.
 
         Raises:
-            UsageError: draws and density contradict each other, or the box.
+            UsageError: draws contradict the density, or the box.
         """
         return certificate_of(self)
 
@@ -95,18 +101,19 @@ class Target(abc.ABC):
     def hdr_log_density(self) -> float:
         """log of the density level whose upper set, {p ≥ level}, has 99.9 % of the mass.
 
-        A sample below it is off the support. For a uniform law it is just below the density.
+        A sample below it is off the support. The level of a uniform distribution is just below its
+        density.
         """
         return self.certificate.hdr_log_density.value
 
     @property
     def modes(self) -> tuple[Float[np.ndarray, "modes d"], Float[np.ndarray, " modes"]] | None:
-        """Centres and weights of separate modes, where the law has them."""
+        """Centres and weights of separate modes, where there are some."""
         return None
 
     @abc.abstractmethod
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
-        """One draw from the law, float32."""
+        """One draw, float32."""
 
     @abc.abstractmethod
     def _log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
@@ -126,34 +133,32 @@ class Target(abc.ABC):
             chunks = [_sample(self, keys[i : i + CHUNK]) for i in range(0, len(keys), CHUNK)]
             return jnp.concatenate(chunks)[:n]
 
-    def log_prob(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        """The normalised log-density log p(x) of one point, in nats; −inf off the support.
+    @_float64()
+    @pointwise("target")
+    def log_prob(self, x: Batch) -> Float[Array, "*n"]:
+        """The normalised log-density log p(x), nats; −inf off the support.
 
         Raises:
-            UsageError: `x` is not one point of dimension d, of real numbers.
+            UsageError: `x` is neither one point nor a batch of them.
         """
-        return self._in_float64(_log_prob, x, "log_prob")
+        return _log_prob(self, jnp.asarray(x, jnp.float64)).astype(jnp.float32)
 
-    def score(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """∇ log p(x) of one point, by automatic differentiation, where the density is smooth.
+    @_float64()
+    @pointwise("target")
+    def score(self, x: Batch) -> Float[Array, "*n d"]:
+        """∇ log p(x) by automatic differentiation, where the density is smooth.
 
         Raises:
-            UsageError: `x` is not one point of dimension d, of real numbers.
+            UsageError: `x` is neither one point nor a batch of them.
         """
-        return self._in_float64(jax.grad(_log_prob, argnums=1), x, "score")
-
-    def _in_float64(
-        self, function: Callable[["Target", Array], Array], x: Float[Array, "..."], method: str
-    ) -> Float[Array, "..."]:
-        x = check_point(x, self.dim, f"target.{method}")
-        with jax.enable_x64(True):
-            return function(self, jnp.asarray(x).astype(jnp.float64)).astype(jnp.float32)
+        return jax.grad(_log_prob, argnums=1)(self, jnp.asarray(x, jnp.float64)).astype(jnp.float32)
 
 
-def square(reach: float, noise: float) -> Box:
-    """A box in the plane, centred at 0, for points up to `reach` from it that Gaussian noise moves.
+def square_box(reach: float, noise: float) -> Box:
+    """A square centred at 0 for points at a distance of up to `reach`, blurred by Gaussian noise.
 
-    It leaves room for `TAIL` standard deviations, and is rounded up to two significant digits.
+    `noise` is the standard deviation on each axis. The square leaves room for `TAIL` of them, and
+    is rounded up to two significant digits.
     """
     half = reach + TAIL * noise
     digit = 10.0 ** (1 - math.floor(math.log10(half)))
@@ -161,14 +166,14 @@ def square(reach: float, noise: float) -> Box:
     return (-half, -half), (half, half)
 
 
-# Compiled once a law, not once an instance: laws with equal parameters are equal and hash alike.
+# Compiled once for all instances of equal parameters: they are equal and have the same hash.
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _sample(law: Target, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
-    return jax.vmap(law._sample)(keys)
+def _sample(target: Target, keys: Key[Array, " n"]) -> Float[Array, "n d"]:
+    return jax.vmap(target._sample)(keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _log_prob(law: Target, x: Float[Array, " d"]) -> Float[Array, ""]:
-    return law._log_prob(jnp.clip(x, -FAR, FAR))
+def _log_prob(target: Target, x: Float[Array, " d"]) -> Float[Array, ""]:
+    return target._log_prob(jnp.clip(x, -FAR, FAR))

@@ -1,4 +1,4 @@
-"""What is certain of a target with these parameters: entropy and density level, with their errors.
+"""Certificates: entropy and density level of a target with its parameters, and their errors.
 
 With draws x₁, …, x_N from the target itself,
 
@@ -52,7 +52,7 @@ BELOW = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """Numbers of one target, whose provenance says how they were found."""
+    """Entropy and density level of one target; their provenance says how they were found."""
 
     entropy: Estimate
     """H(p) = −E_p[log p], nats."""
@@ -72,15 +72,15 @@ class Certificate:
 
 
 def certificate_of(target: "Target") -> Certificate:
-    """What `certify` finds, found once: this process remembers it, and the cache on disk does.
+    """What `certify` finds, computed once: it is cached in memory and on disk.
 
-    It is cached by the target's `repr` and by the source of the module that defines it, so that a
+    The key is made of the target's `repr` and the source of the module that defines it, so that a
     density that is edited gets a certificate of its own.
 
     Raises:
         UsageError: the target contradicts itself, as `certify` says.
     """
-    return _remembered(target)
+    return _cached(target)
 
 
 def certify(target: "Target") -> Certificate:
@@ -128,8 +128,8 @@ def _level(log_p: np.ndarray, provenance: Provenance) -> Estimate:
 
 
 @functools.cache
-def _remembered(target: "Target") -> Certificate:
-    name = _kept(target)
+def _cached(target: "Target") -> Certificate:
+    name = _cache_name(target)
     found = None if name is None else _read(name, target)
     if found is None:
         found = certify(target)
@@ -139,8 +139,8 @@ def _remembered(target: "Target") -> Certificate:
     return found
 
 
-def _kept(target: "Target") -> str | None:
-    """The name in the cache; None for a target whose source is in no file, as in a notebook."""
+def _cache_name(target: "Target") -> str | None:
+    """The file's name in the cache; None if no file has the target's source, as in a notebook."""
     try:
         source = inspect.getsource(inspect.getmodule(type(target)) or type(target))
     except (OSError, TypeError):
@@ -150,7 +150,7 @@ def _kept(target: "Target") -> str | None:
 
 
 def _read(name: str, target: "Target") -> Certificate | None:
-    """What is in the cache; None where it is damaged, or of another target."""
+    """The cached certificate; None where the file is damaged, or of another target."""
     content = read_from_cache(name)
     try:
         fields = {} if content is None else json.loads(content)

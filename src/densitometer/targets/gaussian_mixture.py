@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.estimates import Estimate, Provenance
-from densitometer.targets.base import Box, Target, square
+from densitometer.targets.base import Box, Target, square_box
 from densitometer.targets.certificate import Certificate
 
 DEFAULT = Certificate(
@@ -46,7 +46,7 @@ class GaussianMixture(Target):
     @property
     def box(self) -> Box:
         """Centred at 0; it follows from radius and noise."""
-        return square(self.radius, self.noise)
+        return square_box(self.radius, self.noise)
 
     @property
     def certificate(self) -> Certificate:
