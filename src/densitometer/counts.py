@@ -10,7 +10,7 @@ MOST = 2**31 - 1
 """The largest count: the longest axis that 32 bits can number."""
 
 MAX_SEED = 2**32 - 1
-"""The largest seed: a key has 32 bits for it, so two seeds that differ by 2^32 would be the same."""
+"""The largest seed: a key has 32 bits for it, and a larger seed would be another one's double."""
 
 
 def check_count(value: Any, name: str, least: int = 1, most: int = MOST) -> int:
