@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from densitometer.system.processes import settle
+from densitometer.system.processes import configure_numerics
 
 NUMBER = r"[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 RELATIVE, ABSOLUTE = 0.05, 0.005
@@ -67,5 +67,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    settle()  # one thread a page, and what one has compiled is there for the next
+    configure_numerics()  # one thread a page, and what one has compiled is there for the next
     main(sys.argv[1:])

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from densitometer.system.processes import cores, settle
+from densitometer.system.processes import configure_numerics, cores
 
 SIZES = ((2000, 10_000, 2000), (500, 1000, 400))
 """Samples and test points, as in `study.plan.PROTOCOLS`, and true samples behind a floor: what lies
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/densitometer/scoring/floors.json"))
     parser.add_argument("--keep", type=Path, default=Path("out/benchmark/floors"))
     options = parser.parse_args()
-    settle()
+    configure_numerics()
     from densitometer import metrics, targets
     from densitometer.scoring import floors
 

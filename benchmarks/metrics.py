@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densitometer.system.processes import cores, settle
+from densitometer.system.processes import configure_numerics, cores
 from pages import fill
 
 FIRST_SEED = 1_500_000_000
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("out/benchmark/metrics"))
     parser.add_argument("--only", choices=[*PARTS, "none"], help="measure this, write from what is")
     options = parser.parse_args()
-    settle()
+    configure_numerics()
     options.keep.mkdir(parents=True, exist_ok=True)
     kept = {name: options.keep / f"{name}.json" for name in PARTS}
     spawn = multiprocessing.get_context("spawn")

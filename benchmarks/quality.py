@@ -22,7 +22,7 @@ from densitometer.findings.results import Results
 from densitometer.study.plan import PROTOCOLS, REFERENCES, Plan
 from densitometer.study.runner import run
 from densitometer.study.store import opened
-from densitometer.system.processes import cores, settle
+from densitometer.system.processes import configure_numerics, cores
 from densitometer.targets import TARGETS
 
 SEEDS = range(5)
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--wide-only", action="store_true", help="leave out the fifteen more seeds")
     options = parser.parse_args()
-    settle()
+    configure_numerics()
     wide = options.out / "wide"
     plans = {wide: Plan.make(seeds=SEEDS)}
     for place, target in enumerate(() if options.wide_only else TARGETS):

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from densitometer.system.processes import cores, settle
+from densitometer.system.processes import configure_numerics, cores
 from mangle import hostile_models, mangled
 from pages import fill
 
@@ -136,7 +136,7 @@ def one_study(plan: Path, out: Path, *, dask: bool = False) -> None:
     from densitometer.study.runner import run
     from densitometer.study.store import opened
 
-    settle()
+    configure_numerics()
     quiet, workers = Console(quiet=True), len(cores())
     with opened(out, Plan.from_file(plan)) as store:
         if not dask:
@@ -199,7 +199,7 @@ def used() -> float:
 
 def files() -> list[str]:
     """Every reader on mangled files: what came of it, the longest time, the most memory."""
-    settle()
+    configure_numerics()
     import jax
     import jax.numpy as jnp
 
@@ -260,9 +260,14 @@ def files() -> list[str]:
     return [*lines, "", f"The process that read them all took {peak:.2f} GiB at its peak."]
 
 
-def nothing(desk: Any) -> dict[str, bytes]:
+def nothing(context: Any) -> dict[str, bytes]:
     """A cell that costs nothing, with files of the usual sizes."""
-    row = desk.cell._asdict() | {"metric": "kl", "value": 0.1, "stderr": 0.1, "provenance": "exact"}
+    row = context.cell._asdict() | {
+        "metric": "kl",
+        "value": 0.1,
+        "stderr": 0.1,
+        "provenance": "exact",
+    }
     rows = [row | {"metric": f"metric_{i}"} for i in range(30)]
     names = ("model.safetensors", "samples.npy", "log_density.npy", "curves.csv", "timing.json")
     return {"scorecard.json": json.dumps(rows).encode()} | dict.fromkeys(names, bytes(40_000))

@@ -14,7 +14,7 @@ import platform
 from pathlib import Path
 
 from densitometer.study.plan import DEVICES
-from densitometer.system.processes import cores, settle
+from densitometer.system.processes import configure_numerics, cores
 from pages import fill
 from speed_parts import growth, job, quality, seeds, steps
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="a part, else all")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="that `seeds` uses")
     options = parser.parse_args()
-    settle(options.device)
+    configure_numerics(options.device)
     facts = json.loads(options.keep.read_text()) if options.keep.exists() else {}
     options.keep.parent.mkdir(parents=True, exist_ok=True)
     for part in options.only or PARTS:

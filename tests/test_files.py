@@ -20,7 +20,7 @@ from densitometer.system.files import (
 
 @pytest.fixture(autouse=True)
 def _told_anew():
-    files._tell_unkept.cache_clear()
+    files._warn_uncached.cache_clear()
 
 
 def whenever(monkeypatch, module, name, meanwhile):

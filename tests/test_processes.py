@@ -10,13 +10,13 @@ import warnings
 import pytest
 
 from densitometer.errors import UsageError
-from densitometer.system.processes import FLAGS, check_device, cores, settle
+from densitometer.system.processes import FLAGS, check_device, configure_numerics, cores
 
 FIT = """
 import os, sys
 os.sched_setaffinity(0, eval(sys.argv[1]))
-from densitometer.system.processes import settle
-settle()
+from densitometer.system.processes import configure_numerics
+configure_numerics()
 import jax
 import densitometer as dm
 draw = dm.targets.get("gaussian_mixture").sample
@@ -42,8 +42,8 @@ def test_the_numbers_do_not_depend_on_how_many_cores_a_process_may_use():
 
 FAULTS = """
 import resource, numpy
-from densitometer.system.processes import settle
-settle()
+from densitometer.system.processes import configure_numerics
+configure_numerics()
 pages = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 again = lambda: numpy.ones(1 << 17)  # 1 MiB
 again(), again()
@@ -63,16 +63,16 @@ def test_freed_memory_is_kept_for_what_comes_next_whatever_dask_says():
     assert int(told.stdout) < 20 * (1 << 20) / os.sysconf("SC_PAGE_SIZE") / 10
 
 
-HEARD = """
+CONFIGURE = """
 import json, os, sys
-from densitometer.system.processes import settle
-settle(*sys.argv[1:])
+from densitometer.system.processes import configure_numerics
+configure_numerics(*sys.argv[1:])
 import jax, numpy
 settings = {name: str(value) for name, value in jax.config.values.items()}
 print(json.dumps([dict(os.environ), settings, str(jax.devices()[0].platform)]))
 """
 
-TOLD = {
+OTHER_SETTINGS = {
     "JAX_ENABLE_X64": "1",
     "JAX_DEFAULT_PRNG_IMPL": "rbg",
     "JAX_THREEFRY_PARTITIONABLE": "0",
@@ -93,9 +93,9 @@ TOLD = {
 }
 
 
-def settled(told, *device):
+def configured(environment, *device):
     run = subprocess.run(
-        [sys.executable, "-c", HEARD, *device], capture_output=True, text=True, env=told
+        [sys.executable, "-c", CONFIGURE, *device], capture_output=True, text=True, env=environment
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -103,8 +103,8 @@ def settled(told, *device):
 
 def test_what_an_environment_tells_jax_changes_no_number():
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PJRT_"))}
-    _, expected, _ = settled(plain)
-    environment, settings, platform = settled(plain | TOLD)
+    _, expected, _ = configured(plain)
+    environment, settings, platform = configured(plain | OTHER_SETTINGS)
     assert settings.pop("jax_compilation_cache_dir") == "/elsewhere"
     del expected["jax_compilation_cache_dir"]
     assert settings == expected
@@ -124,7 +124,7 @@ def test_a_plan_says_what_is_computed_on_and_else_the_environment_may(monkeypatc
     ]:
         monkeypatch.setattr(os, "environ", {"JAX_PLATFORMS": told} if told else {})
         monkeypatch.setattr(warnings, "filterwarnings", lambda *_, **__: None)
-        settle(*device)
+        configure_numerics(*device)
         assert os.environ["JAX_PLATFORMS"] == expected
 
 
@@ -132,7 +132,7 @@ def test_nobody_without_a_home_compiles_without_a_memory(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(warnings, "filterwarnings", lambda *_, **__: None)
     monkeypatch.setattr("densitometer.system.processes.cache_folder", lambda: None)
-    settle()
+    configure_numerics()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
@@ -178,7 +178,7 @@ def test_jax_has_to_start_on_the_device_that_is_asked_for(
     monkeypatch, told, device, answers, sentence
 ):
     monkeypatch.setattr(os, "environ", {"JAX_PLATFORMS": "cpu", **told})
-    monkeypatch.setattr("densitometer.system.processes._asked", answers.__getitem__)
+    monkeypatch.setattr("densitometer.system.processes._device_found", answers.__getitem__)
     if sentence is None:
         check_device(device)
     else:
@@ -205,8 +205,8 @@ def test_a_platform_that_is_not_there_ends_a_command_with_a_sentence(tmp_path):
 
 WARNED = """
 import sys, warnings
-from densitometer.system.processes import settle
-settle()
+from densitometer.system.processes import configure_numerics
+configure_numerics()
 for message in sys.argv[1:]:
     warnings.warn(message)
 """

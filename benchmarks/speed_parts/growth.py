@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from densitometer.system.processes import cores, settle
+from densitometer.system.processes import configure_numerics, cores
 from speed_parts import Found
 
 SEEDS = (4, 8, 16)
@@ -93,7 +93,7 @@ def run_study(seeds: int, count: int) -> float:
 def alone(job: Any, *args: Any) -> tuple[Any, float]:
     """What a job gives in a fresh process, and the GiB that this needed at its peak."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=settle) as pool:
+    with ProcessPoolExecutor(1, spawn, initializer=configure_numerics) as pool:
         return pool.submit(_measured, job, args).result()
 
 

@@ -1,8 +1,8 @@
-"""Runs and models to one safe file each, and back.
+"""Files of models and of unfinished runs, which hold no code.
 
-A file is safetensors: named arrays and a JSON header, no code. Names are the paths of the leaves in
-their pytree, so a file of another shape cannot be loaded in silence; a hash over names and bytes
-stands in the header, because the format itself does not notice a flipped bit.
+A file is safetensors: named arrays and a JSON header. Names are the paths of the leaves in their
+pytree, so a file of another structure cannot be loaded silently; the header has a hash of names and
+bytes, because the format itself does not notice a flipped bit.
 """
 
 import hashlib
@@ -34,13 +34,13 @@ MODEL_FILE = "model.safetensors"
 """The name of a model's file in its cell."""
 
 MOST_DIMENSIONS = 10_000
-"""Of a model that makes sense: a foreign file may not ask for all memory there is."""
+"""Of a model: more are refused, so that no foreign file can ask for all memory there is."""
 
 HEADERS_FAULT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a header from elsewhere makes a family raise; anything else is not the file's fault."""
+"""What a family may raise because of a bad header; other errors are not the file's fault."""
 
 FORMAT = "densitometer-1"
-"""Names this layout of files; a change of layout changes it."""
+"""The name of this layout of files; it changes with the layout."""
 
 
 def save_model(
@@ -83,7 +83,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         if not (isinstance(dim, int) and 1 <= dim <= MOST_DIMENSIONS):
             raise ValueError(f"its dimension is {dim!r:.50}")
         data = jax.ShapeDtypeStruct((2, dim), jnp.float32)
-        with np.errstate(all="ignore"):  # shapes are wanted, whatever the header's numbers are
+        with np.errstate(all="ignore"):  # only shapes are wanted; numbers may be any
             blank = eqx.filter_eval_shape(family.init, key, data)
             skeleton = eqx.filter_eval_shape(family.model, blank)
     except HEADERS_FAULT as error:
@@ -96,7 +96,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
 
 def encode_run(run: Any, about: Mapping[str, Any]) -> bytes:
-    """The bytes of a fit that is not finished; `about` (JSON-able) says of which."""
+    """The bytes of an unfinished run; `about` (JSON-able) says of which fit."""
     return _encode(run, {"kind": "run", **about})
 
 
@@ -107,8 +107,8 @@ def decode_run(
 
     Args:
         content: the bytes.
-        about: what the file must say of itself; it may say more.
-        like: makes, of all that the file says, a run of the same shapes.
+        about: what the header must say; it may say more.
+        like: makes a run of the same shapes from the header.
 
     Raises:
         UsageError: the bytes are damaged, or another fit's.
@@ -141,10 +141,10 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def _encode(tree: Any, header: Mapping[str, Any]) -> bytes:
-    # `order="C"` and not `ascontiguousarray`, which turns a scalar into an array of one.
+    # Not `ascontiguousarray`, which makes an array of shape (1,) of a scalar.
     arrays = {k: np.asarray(v, order="C") for k, v in _named_leaves(tree).items()}
     text = json.dumps(header, sort_keys=True)
-    # One entry only: the format keeps its entries in an order that changes from run to run.
+    # One entry only: the format writes several in an order that changes from run to run.
     about = json.dumps(
         {"format": FORMAT, "header": header, "sha256": _digest(text, arrays)}, sort_keys=True
     )
@@ -164,9 +164,13 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
 def _decode(
     content: bytes, name: Path | str, kind: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a file that is what it says it is."""
+    """Header and arrays of a file's content, checked.
+
+    Raises:
+        UsageError: the content is damaged, of another version or of another kind.
+    """
     try:
-        arrays = deserialise(content)  # checks sizes before it makes anything of such a size
+        arrays = deserialise(content)  # checks sizes before it allocates
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         about = json.loads(metadata.get("densitometer", "{}"))
@@ -190,7 +194,7 @@ def _fill(name: Path | str, skeleton: T, arrays: Mapping[str, np.ndarray]) -> T:
     kinds = {k: (tuple(v.shape), np.dtype(v.dtype).kind) for k, v in wanted.items()}
     if kinds != {k: (v.shape, v.dtype.kind) for k, v in arrays.items()}:
         raise UsageError(f"{name} does not fit its own hyper-parameters; fit it again.")
-    # Parameters that a program made while it had JAX in 64-bit mode are rounded to ours.
+    # Parameters that were made with JAX in 64-bit mode are rounded to our types.
     leaves = [arrays[k].astype(v.dtype, copy=False) for k, v in wanted.items()]
     return jax.tree.unflatten(jax.tree.structure(skeleton), leaves)
 

@@ -4,8 +4,8 @@
     depth: Annotated[int, Range(at_least=1, at_most=100)] = 3
     sigma: Noise | None = None
 
-A domain is made of the annotation itself or of its source text, so that help needs no JAX. In the
-text the names of this module are known, and those of Python's own types.
+A domain is made from the annotation itself or from its source text, so that help needs no JAX. The
+text may use the names of this module and of Python's built-in types.
 """
 
 import ast
@@ -40,8 +40,8 @@ class Range:
         return " and ".join(f"{words.get(name, name)} {end}" for name, end in ends.items())
 
 
-# Whole numbers have an upper end because a foreign file may not ask for all memory there is, others
-# because single precision has one.
+# Whole numbers are bounded above so that no foreign file can ask for all memory there is, others
+# because single precision is.
 
 Steps = Annotated[int, Range(at_least=1, at_most=1_000_000_000)]
 """How often something is done."""
@@ -50,7 +50,7 @@ Count = Annotated[int, Range(at_least=1, at_most=65_536)]
 """How many of something."""
 
 CountOrZero = Annotated[int, Range(at_least=0, at_most=65_536)]
-"""The same where there may be none."""
+"""The same, or none."""
 
 Depth = Annotated[int, Range(at_least=1, at_most=100)]
 """Hidden layers of a network."""
@@ -62,13 +62,13 @@ Positive = Annotated[float, Range(above=0, at_most=1_000_000)]
 """A rate, a scale, a weight."""
 
 PositiveOrZero = Annotated[float, Range(at_least=0, at_most=1_000_000)]
-"""The same where it may be 0 for none."""
+"""The same, or 0 for none."""
 
 Share = Annotated[float, Range(above=0, below=1)]
-"""A part of a whole, neither nothing nor all."""
+"""A part of a whole, neither none nor all of it."""
 
 ShareOrZero = Annotated[float, Range(at_least=0, below=1)]
-"""The same where it may be nothing."""
+"""The same, or none of it."""
 
 Noise = Annotated[float, Range(at_least=1e-5, at_most=10_000)]
 """A standard deviation of noise, in standardised units, that single precision can resolve."""
@@ -76,10 +76,10 @@ Noise = Annotated[float, Range(at_least=1e-5, at_most=10_000)]
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """The values of any of some kinds; printed, it is what a value must be, in words."""
+    """The values of any of some kinds; its text says in words what a value must be."""
 
     kinds: tuple[Any, ...]
-    """Annotations: of `None`, text, a truth value, words to choose from, or numbers of a range."""
+    """Annotations: `None`, text, a truth value, words to choose from, or numbers in a range."""
 
     @classmethod
     def of(cls, annotation: Any) -> "Domain":
@@ -167,11 +167,11 @@ _WORDS = {
 
 
 def _base_and_range(kind: Any) -> tuple[Any, Range]:
-    """The type that a kind's annotation is of, and the range that it tells."""
+    """The type of a kind's annotation, and its range."""
     if kind is None:
         return NoneType, Range()
-    base, *told = get_args(kind) if get_origin(kind) is Annotated else (kind,)
-    return base, next((metadata for metadata in told if isinstance(metadata, Range)), Range())
+    base, *metadata = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    return base, next((m for m in metadata if isinstance(m, Range)), Range())
 
 
 def _in_words(kind: Any) -> str:
@@ -181,7 +181,7 @@ def _in_words(kind: Any) -> str:
 
 
 def _evaluated(node: ast.expr) -> Any:
-    """What an annotation's syntax stands for, without running any code."""
+    """The value of an annotation's syntax, found without running any code."""
     match node:
         case ast.Constant(None):
             return None

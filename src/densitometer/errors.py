@@ -1,4 +1,4 @@
-"""The one exception that means "the person asked for something that cannot be done"."""
+"""The exception of bad input, and how any other is described in one line."""
 
 import traceback
 
@@ -6,18 +6,18 @@ __all__ = ["UsageError"]
 
 
 class UsageError(ValueError):
-    """Bad input, told in one sentence that says what to do.
+    """Bad input: one sentence that says what is wrong and what to do.
 
     The command line prints the sentence and exits with status 2; in Python it is an ordinary
-    `ValueError`. Anything else that escapes is a bug of ours and keeps its traceback.
+    `ValueError`. Any other exception that escapes is a bug of ours and shows its traceback.
     """
 
 
 def cause(error: BaseException) -> str:
-    """What kind of error it is and what it says, in one line: "ValueError: this cell is ill".
+    """The type of an error and what it says, in one line: "ValueError: this cell is ill".
 
-    Notes that libraries add to an error do not belong to it. Of one that says nothing it is the
-    line that raised it.
+    Notes that libraries add to an error are left out. For an error without a message, the line of
+    code that raised it stands in its place.
     """
     says = str(error).strip().splitlines()
     if not says:

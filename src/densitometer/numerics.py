@@ -1,4 +1,4 @@
-"""The arithmetic behind every number, whatever else JAX has been told in the same process."""
+"""The arithmetic behind every number, however JAX is configured in the same process."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ GENERATOR = "threefry2x32"
 def pinned() -> Iterator[None]:
     """Compute with 32-bit types, full products and one generator of random numbers.
 
-    All that computes a number is entered by way of this, so a program that has JAX in 64-bit mode,
-    or with another generator, gets the numbers that every other gets, and its models are theirs.
+    Whatever computes a number is entered through this, so a program that has JAX in 64-bit mode, or
+    with another generator, gets the same numbers and the same models as every other.
 
     Raises:
-        UsageError: JAX does not start, for instance on a device that is not there; or it is told to
-            move all seeds, which cannot be undone for a while.
+        UsageError: JAX does not start, for instance on a device that is not there; or it is
+            configured to offset all seeds, which a context cannot undo.
     """
     try:
         jax.devices()
-    except Exception as error:  # whatever a plug-in for a device raises
+    except Exception as error:  # a device's plug-in may raise anything
         raise UsageError(
             f"JAX does not start here ({cause(error)}); set JAX_PLATFORMS to what this machine has."
         ) from None

@@ -1,7 +1,7 @@
-"""Arrays of points from outside: checked once, at the door.
+"""Arrays of points from outside: checked once, where they enter.
 
-Points are float64 here, whatever they came as: their offset goes before they become float32, in
-which families learn and models answer. Rows and columns are counted from 0, as in arrays.
+Points are float64 here, whatever they came as: their mean is subtracted before they become float32,
+in which families learn and models answer. Rows and columns are counted from 0, as in arrays.
 """
 
 from typing import Any
@@ -16,15 +16,15 @@ LARGEST = float(np.finfo(np.float32).max)
 """The largest number that float32 holds."""
 
 SCALES = (1e-30, 1e30)
-"""Standard deviations whose multiples, and one by which a score can be divided, float32 holds."""
+"""Standard deviations such that float32 holds their multiples, and scores divided by them."""
 
 FINEST = 2.0**24 / 1000
 """Standard deviations from 0 beyond which float32 has fewer than 1000 values for each of them."""
 
 STRAY = 1e6
-"""Times as far from the middle as half of all rows: a row so far away is no draw like the others.
+"""Times as far from the median as half of all rows: a row so far away is no draw like the others.
 
-Where one makes the standard deviation as large, float32 has 1000 values or fewer for all others.
+Where a row makes the standard deviation as large, float32 has 1000 values or fewer for the rest.
 """
 
 
@@ -32,8 +32,8 @@ def check_points(points: Any, name: str, minimum: int = 10) -> Float[np.ndarray,
     """`points` as a float64 array of shape (n, d).
 
     Args:
-        points: anything that numpy takes for an array of real numbers.
-        name: what the points are called in messages.
+        points: anything that NumPy takes for an array of real numbers.
+        name: what messages call the points.
         minimum: the fewest rows that make sense.
 
     Raises:
@@ -55,7 +55,7 @@ def check_points(points: Any, name: str, minimum: int = 10) -> Float[np.ndarray,
         raise UsageError(f"{name} must have shape (n, d), one point a row, got {array.shape}.")
     if len(array) < minimum:
         raise UsageError(f"{name} has {len(array)} points; give at least {minimum}.")
-    with np.errstate(all="ignore"):  # what becomes infinite, or was no number, is refused below
+    with np.errstate(all="ignore"):  # what becomes infinite or NaN is refused below
         exact = array.astype(np.float64, copy=False)
     _refuse_rows(~np.isfinite(exact), name, "NaN or infinite values", "remove them first")
     _refuse_rows(
@@ -104,7 +104,7 @@ def check_spread(points: Float[np.ndarray, "n d"], name: str) -> None:
 
     Raises:
         UsageError: along some axis they have no spread, or one out of all proportion: to float32,
-            to their distance from 0, or to that of most of them.
+            to their distance from 0, or to the spread of most of them.
     """
     for column, x in enumerate(points.T):
         what = f"{name}: column {column} (counted from 0)"
@@ -126,7 +126,7 @@ def check_spread(points: Float[np.ndarray, "n d"], name: str) -> None:
             )
         if 0 < STRAY * _half_width(x) < scale:
             far, away = outlying(points[:, [column]])
-            raise UsageError(told_far(far, away, name))
+            raise UsageError(stray_sentence(far, away, name))
 
 
 def outlying(
@@ -134,8 +134,8 @@ def outlying(
 ) -> tuple[Bool[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Which rows are stray, and how many standard deviations of the others each row is from them.
 
-    A row is stray if it is so many `times` as far from the median, along some axis, as half of all
-    rows are.
+    A row is stray if, along some axis, it is more than `times` as far from the median as half of
+    all rows are.
     """
     width = np.array([_half_width(x) for x in points.T])
     apart = np.abs(points - np.median(points, axis=0))
@@ -145,7 +145,7 @@ def outlying(
     return far, np.max(apart[:, spread > 0] / spread[spread > 0], axis=1, initial=0)
 
 
-def told_far(
+def stray_sentence(
     far: Bool[np.ndarray, " n"],
     away: Float[np.ndarray, " n"],
     name: str,
@@ -161,12 +161,12 @@ def told_far(
 
 
 def _half_width(x: Float[np.ndarray, " n"]) -> float:
-    """How far half of all numbers are from their median, at most."""
+    """The median absolute deviation: half of all numbers are no farther from their median."""
     return float(np.median(np.abs(x - np.median(x))))
 
 
 def _real(dtype: np.dtype) -> bool:
-    """Whether numbers of a type are real; JAX's own floats have kinds of their own."""
+    """Whether numbers of a type are real; some floats of JAX are of no kind of NumPy's."""
     return dtype.kind in "fiu" or jnp.issubdtype(dtype, jnp.floating)
 
 

@@ -1,6 +1,6 @@
-"""Where every random number comes from: a seed and a purpose, nothing else.
+"""Random keys: each is a function of a seed and a purpose, and of nothing else.
 
-Two purposes never share a key, and every family meets the same data for the same seed, so that
+Two purposes never share a key, and every family gets the same data for the same seed, so that
 differences between families are paired.
 """
 
@@ -20,8 +20,8 @@ def key_for(seed: SupportsIndex | UInt32[Array, ""], purpose: str) -> Key[Scalar
     """The key for one purpose ("train", "holdout", "test", …) of one seed.
 
     Raises:
-        UsageError: `seed` is no whole number from 0 to `counts.MAX_SEED`; while JAX traces, its
-            value is not known, but its type is.
+        UsageError: `seed` is no whole number from 0 to `counts.MAX_SEED`; a traced seed is not
+            checked, since its value is not known.
     """
     known = seed if isinstance(seed, Tracer) else jnp.uint32(check_seed(seed))
     key = jax.random.key(known, impl=GENERATOR)

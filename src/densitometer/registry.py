@@ -1,9 +1,9 @@
-"""Names to objects, without importing them.
+"""Registries: mappings from names to objects that import an object only when it is used.
 
-A registry maps a name to ``"module:attribute"``. Listing names, or describing one, reads source
-text only, so that ``densitometer --help`` needs neither JAX nor a second list of what exists. What
-a class has from its bases is read from theirs, as long as these belong to its own package or to
-this one.
+A registry maps a name to ``"module:attribute"``. Listing names, or describing one, only reads
+source text, so that ``densitometer --help`` needs neither JAX nor a second list of what exists.
+What a class inherits is read from the source of its bases, if these belong to its own package or
+to this one.
 """
 
 import ast
@@ -44,7 +44,7 @@ class Registry(Mapping[str, Any]):
 
     Args:
         kind: what a member is called in messages ("family").
-        plural: and several of them ("families").
+        plural: what several are called ("families").
         members: name -> ``"module:attribute"``.
     """
 
@@ -86,8 +86,8 @@ class Registry(Mapping[str, Any]):
     def fields(self, name: str) -> list[Field]:
         """The annotated fields of a member that is a dataclass.
 
-        As in the class itself, those of its bases come first, and one that is stated again stays
-        where it was.
+        As in the class itself, those of its bases come first, and one that is redefined keeps its
+        place.
         """
         fields: dict[str, Field] = {}
         for definition in self._lineage(name):
@@ -102,10 +102,10 @@ class Registry(Mapping[str, Any]):
         return facts
 
     def label(self, name: str) -> str:
-        """What people read for a member: the `label` that its class states.
+        """The name of a member in text and figures: the `label` that its class states.
 
-        Its name, if there is no label or an earlier member has the same, as the class that it
-        inherits from may.
+        It is the registered name if there is no label, or if an earlier member, such as a base
+        class, has the same.
         """
         label = self.facts(name).get("label")
         first = next(member for member in self if self.facts(member).get("label") == label)
@@ -119,7 +119,7 @@ class Registry(Mapping[str, Any]):
 def _fields(definition: _Definition, known: Mapping[str, Field]) -> dict[str, Field]:
     """The fields that a class states itself; without a value the default is `dataclasses.MISSING`.
 
-    One without a docstring has that of the field that it takes the place of.
+    A field without a docstring has that of the field which it redefines.
     """
     fields, body = {}, definition.body
     for node, after in zip(body, [*body[1:], None], strict=True):
@@ -138,7 +138,7 @@ def _fields(definition: _Definition, known: Mapping[str, Field]) -> dict[str, Fi
 
 @functools.cache
 def _facts(definition: _Definition) -> dict[str, Any]:
-    """The class attributes, no fields, that a class states itself and that are literals."""
+    """The literal class attributes, other than fields, that a class states itself."""
     facts = {}
     for node in definition.body:
         if isinstance(node, ast.Assign):
@@ -148,7 +148,7 @@ def _facts(definition: _Definition) -> dict[str, Any]:
         else:
             continue
         for name in names:
-            # What is computed, or only announced, is known to none but the class itself.
+            # What is computed, or only annotated, cannot be read without importing the class.
             with contextlib.suppress(ValueError):
                 facts[ast.unparse(name)] = ast.literal_eval(node.value or node)
     return facts
@@ -160,9 +160,9 @@ def _is_class_variable(node: ast.AnnAssign) -> bool:
 
 @functools.cache
 def _lineage(module: str, name: str) -> tuple[_Definition, ...]:
-    """A class after its bases, the furthest first, as far as they can be read.
+    """A class after its bases, the most distant first, as far as they can be read.
 
-    What stands in a base's brackets, as in ``Family[DSMState]``, says nothing of fields.
+    A base's type parameters, as in ``Family[DSMState]``, say nothing of fields and are ignored.
     """
     definition, lineage = _definition(module, name), []
     for base in reversed(getattr(definition, "bases", [])):
@@ -188,7 +188,7 @@ def _place_of(name: str, module: str) -> tuple[str, str] | None:
 
 
 def _is_module(name: str) -> bool:
-    """Whether there is a module of that name, asked without importing any but packages."""
+    """Whether there is a module of that name, found without importing anything but packages."""
     within = name.rpartition(".")[0]
     if within and not (_is_module(within) and _spec(within).submodule_search_locations):
         return False
@@ -196,7 +196,7 @@ def _is_module(name: str) -> bool:
 
 
 def _imports(module: str) -> dict[str, str]:
-    """What a module imports: the full name of each of the names that it uses."""
+    """The full name of each name that a module imports."""
     found = {}
     for node in _source(module).body:
         if isinstance(node, ast.Import):

@@ -34,7 +34,7 @@ from densitometer.errors import UsageError
 from densitometer.families.base import Family, Info
 from densitometer.models import Model, Standardiser
 from densitometer.numerics import pinned
-from densitometer.points import STRAY, check_points, check_spread, told_far
+from densitometer.points import STRAY, check_points, check_spread, stray_sentence
 from densitometer.randomness import key_for
 
 __all__ = ["Fit", "fit", "fit_seeds"]
@@ -261,7 +261,7 @@ def prepare(
     )
     for away in np.max(np.abs(z_out), axis=2):
         if np.any(away > STRAY):
-            raise UsageError(told_far(away > STRAY, away, "holdout", "train"))
+            raise UsageError(stray_sentence(away > STRAY, away, "holdout", "train"))
     identity = {
         "family": family.name,
         "hyperparameters": family.hyperparameters(),

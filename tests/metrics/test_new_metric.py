@@ -17,7 +17,7 @@ from densitometer.report.gallery import page as gallery
 from densitometer.scoring import floors
 from densitometer.study.cells import run_cell
 from densitometer.study.display import headline
-from densitometer.study.events import Desk
+from densitometer.study.events import CellContext
 from densitometer.study.plan import Plan
 from densitometer.study.store import opened
 
@@ -75,7 +75,7 @@ def test_a_new_metric_is_in_a_study_its_tables_and_its_gallery(spread, tmp_path)
     )
     with opened(tmp_path / "study", plan) as store:
         for cell in plan.cells():
-            store.put(cell, run_cell(Desk(cell), plan=plan))
+            store.put(cell, run_cell(CellContext(cell), plan=plan))
             assert any(text.startswith("Spread ") for text in headline(store.rows(cell)))
         store.write_results()
     with (tmp_path / "study" / "results.csv").open() as file:

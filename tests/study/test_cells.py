@@ -12,7 +12,7 @@ from densitometer.metrics.grids import Grid
 from densitometer.models import HasScore, Standardiser
 from densitometer.study import cells as study_cells
 from densitometer.study.cells import run_cell
-from densitometer.study.events import Desk, Kept
+from densitometer.study.events import CellContext, Checkpointed
 from densitometer.study.plan import REFERENCES, Cell, Plan
 
 PLAN = Plan.make({"gan": {"steps": 4000, "width": 8}}, ["gaussian_mixture"], budget="smoke")
@@ -21,7 +21,7 @@ PLAN = Plan.make({"gan": {"steps": 4000, "width": 8}}, ["gaussian_mixture"], bud
 @pytest.mark.parametrize("family", [*REFERENCES, "gan"])
 def test_a_cell_gives_its_files_and_the_same_again(family):
     cell, heard = Cell("gaussian_mixture", family, 0), []
-    files = run_cell(Desk(cell, tell=heard.append), plan=PLAN)
+    files = run_cell(CellContext(cell, emit=heard.append), plan=PLAN)
     fitted = (
         {"model.safetensors", "curves.csv", "fit.json", "path.npy"} if family == "gan" else set()
     )
@@ -36,7 +36,7 @@ def test_a_cell_gives_its_files_and_the_same_again(family):
     assert heard[-1].stage == "scoring"
     assert (("training", 40, 40) in [event[1:4] for event in heard]) == (family == "gan")
 
-    again = run_cell(Desk(cell), plan=PLAN)
+    again = run_cell(CellContext(cell), plan=PLAN)
     del files["timing.json"], again["timing.json"]
     assert again == files
 
@@ -69,9 +69,9 @@ def test_on_an_accelerator_all_seeds_are_fitted_in_one_program(monkeypatch):
     monkeypatch.setattr(
         study_cells, "fit_seeds", lambda *a, **k: calls.append(k["seeds"]) or together(*a, **k)
     )
-    alone, both = ([run_cell(Desk(cell), plan=p) for cell in cells] for p in plans)
+    alone, both = ([run_cell(CellContext(cell), plan=p) for cell in cells] for p in plans)
     assert calls == [(0,), (1,), (0, 1)]
-    again = run_cell(Desk(cells[1]), plan=plans[1])
+    again = run_cell(CellContext(cells[1]), plan=plans[1])
     assert len(calls) == 3
     assert again["scorecard.json"] == both[1]["scorecard.json"]
     for one, other in zip(alone, both, strict=True):
@@ -85,9 +85,9 @@ def test_a_cell_that_goes_on_gives_the_same_files(monkeypatch):
     monkeypatch.setattr(study_cells, "fit_seeds", always)
     cell, heard = Cell("gaussian_mixture", "gan", 0), []
     study_cells._LAST.clear()
-    whole = run_cell(Desk(cell, tell=heard.append), plan=PLAN)
-    kept = [event.checkpoint for event in heard if isinstance(event, Kept)]
-    for checkpoint in (kept[0], kept[-1]):
+    whole = run_cell(CellContext(cell, emit=heard.append), plan=PLAN)
+    checkpoints = [event.checkpoint for event in heard if isinstance(event, Checkpointed)]
+    for checkpoint in (checkpoints[0], checkpoints[-1]):
         study_cells._LAST.clear()
-        again = run_cell(Desk(cell, checkpoint), plan=PLAN)
+        again = run_cell(CellContext(cell, checkpoint), plan=PLAN)
         assert {**again, "timing.json": b""} == {**whole, "timing.json": b""}

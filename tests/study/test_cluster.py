@@ -178,12 +178,12 @@ class Lonely:
 
 def test_a_scheduler_without_workers_is_told_once_and_waited_for(monkeypatch):
     monkeypatch.setattr("densitometer.study.cluster.PATIENCE", 0.02)
-    monkeypatch.setattr("densitometer.study.cluster.LOOK_ROUND", 0.01)
+    monkeypatch.setattr("densitometer.study.cluster.CHECK_WORKERS", 0.01)
     told, cells = [], fake_cells.plan().cells()
     with pytest.raises(KeyboardInterrupt):
         list(
             run_on(
-                Lonely(), cells, fake_cells.good, lambda _: None, lambda _: None, tell=told.append
+                Lonely(), cells, fake_cells.good, lambda _: None, lambda _: None, warn=told.append
             )
         )
     assert told == [

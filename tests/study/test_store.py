@@ -9,7 +9,7 @@ import fake_cells
 import pytest
 
 from densitometer.errors import UsageError
-from densitometer.study.events import Desk
+from densitometer.study.events import CellContext
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import opened, read_plan
 from densitometer.system.files import check_folder, write_file, write_folder
@@ -127,7 +127,7 @@ def damage(folder, how):
 def test_a_cell_that_is_not_as_it_was_written_is_named_set_aside_and_missing(tmp_path, how):
     plan = fake_cells.plan()
     with opened(tmp_path, plan) as store:
-        store.put(CELL, fake_cells.good(Desk(CELL)))
+        store.put(CELL, fake_cells.good(CellContext(CELL)))
         path = store.path(CELL)
         damage(path, how)
         left = sorted(p.name for p in path.iterdir())
@@ -139,7 +139,7 @@ def test_a_cell_that_is_not_as_it_was_written_is_named_set_aside_and_missing(tmp
         assert str(aside) in sentence
         assert sorted(p.name for p in aside.iterdir()) == left
         assert not path.exists()
-        store.put(CELL, fake_cells.good(Desk(CELL)))
+        store.put(CELL, fake_cells.good(CellContext(CELL)))
     with opened(tmp_path, plan) as store:
         assert (CELL in store.missing(), store.damaged) == (False, [])
 
@@ -147,20 +147,20 @@ def test_a_cell_that_is_not_as_it_was_written_is_named_set_aside_and_missing(tmp
 def test_what_an_unfinished_cell_left_is_given_back_or_set_aside(tmp_path):
     plan = fake_cells.plan()
     with opened(tmp_path, plan) as store:
-        assert store.kept(CELL) is None
-        store.keep(CELL, b"half")
+        assert store.checkpoint(CELL) is None
+        store.put_checkpoint(CELL, b"half")
     with opened(tmp_path, plan) as store:
-        assert (store.kept(CELL), CELL in store.missing()) == (b"half", True)
+        assert (store.checkpoint(CELL), CELL in store.missing()) == (b"half", True)
         (store.path(CELL) / "checkpoint.safetensors").write_bytes(b"hulf")
-        assert store.kept(CELL) is None
+        assert store.checkpoint(CELL) is None
         assert "checkpoint.safetensors is not as it was written" in store.damaged[0]
-        store.put(CELL, fake_cells.good(Desk(CELL)))
-        assert store.kept(CELL) is None
+        store.put(CELL, fake_cells.good(CellContext(CELL)))
+        assert store.checkpoint(CELL) is None
 
 
 def test_floats_reach_the_results_without_a_loss(tmp_path):
     with opened(tmp_path, fake_cells.plan()) as store:
-        store.put(CELL, fake_cells.good(Desk(CELL)))
+        store.put(CELL, fake_cells.good(CellContext(CELL)))
         store.write_results()
         value = store.rows(CELL)[0]["value"]
     _, first, second = (tmp_path / "results.csv").read_text().splitlines()

@@ -11,11 +11,11 @@ _PLAIN = {
     "²": "^2", "½": "1/2", "‖": "||", "√": "sqrt ", "∫": "int ", "Σ": "sum ", "∇": "grad ",
     "δ": "delta", "ε": "eps", "σ": "sigma", "’": "'", "“": '"', "”": '"', "…": "...",
 }  # fmt: skip
-"""What is printed where an output has no such character."""
+"""What is printed for a character that the encoding of an output lacks."""
 
 
 def print_in_any_encoding() -> None:
-    """Print in its place the nearest plain character where an output has none such."""
+    """Print the nearest plain character where the encoding of an output lacks one."""
     codecs.register_error("densitometer", _in_plain_characters)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

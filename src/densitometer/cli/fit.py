@@ -39,9 +39,9 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status."""
     from densitometer.study.display import Display
-    from densitometer.study.events import Desk
+    from densitometer.study.events import CellContext
     from densitometer.system.files import check_folder, sealed, write_folder
-    from densitometer.system.processes import check_device, settle
+    from densitometer.system.processes import check_device, configure_numerics
 
     cell = Cell(TARGETS.check(options.target), options.family, options.seed)
     given = {name.removeprefix("family."): v for name, v in vars(options).items() if "." in name}
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     strange = folder.exists() and not (folder / "scorecard.json").exists()
     if strange and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is no fitted cell; give another --out.")
-    settle()
+    configure_numerics()
     check_device("cpu")
     plan = Plan.make({cell.family: given}, [cell.target], [cell.seed])
     check_folder(folder.parent)
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from densitometer.study.cells import run_cell
 
     with Display([cell], plan, new_console(), workers=1) as display:
-        files = run_cell(Desk(cell, tell=display.show), plan=plan)
+        files = run_cell(CellContext(cell, emit=display.show), plan=plan)
     write_folder(folder, sealed(files))
     rules = plan.protocol
     target = targets.get(cell.target)

@@ -21,10 +21,10 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status."""
     from densitometer.system.files import check_writable, read_points, write_points
-    from densitometer.system.processes import check_device, settle
+    from densitometer.system.processes import check_device, configure_numerics
 
     check_writable(options.out)
-    settle()
+    configure_numerics()
     check_device()
     import jax.numpy as jnp
 

@@ -17,10 +17,10 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status is 1 if a part of the report could not be made."""
     from densitometer.study.store import read_plan
-    from densitometer.system.processes import check_device, settle
+    from densitometer.system.processes import check_device, configure_numerics
 
     read_plan(options.folder)
-    settle()
+    configure_numerics()
     check_device()
     return 1 if build_report(options.folder, new_console()) else 0
 

@@ -22,10 +22,10 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status."""
     from densitometer.system.files import check_writable, write_points
-    from densitometer.system.processes import check_device, settle
+    from densitometer.system.processes import check_device, configure_numerics
 
     check_writable(options.out)
-    settle()
+    configure_numerics()
     check_device()
     from densitometer.checkpoint import load_model
     from densitometer.randomness import key_for

@@ -26,11 +26,11 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status."""
     from densitometer.system.files import read_points
-    from densitometer.system.processes import check_device, settle
+    from densitometer.system.processes import check_device, configure_numerics
 
     TARGETS.check(options.target)
     samples = read_points(options.samples)
-    settle()
+    configure_numerics()
     check_device()
     from densitometer import targets
     from densitometer.scoring.evidence import N_TEST

@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status is 1 if a cell failed."""
     from densitometer.study import runner
     from densitometer.study.store import opened
-    from densitometer.system.processes import check_device, cores, settle
+    from densitometer.system.processes import check_device, configure_numerics, cores
 
-    settle()
+    configure_numerics()
     console = new_console()
     plan = _plan(options)
     workers, folder = options.workers or len(cores()), options.out
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
                 from densitometer.study.cluster import connected, run_on
 
                 client = stack.enter_context(connected(options.scheduler, workers))
-                execute = functools.partial(run_on, client, tell=warn)
+                execute = functools.partial(run_on, client, warn=warn)
                 workers = sum(client.nthreads().values()) or 1
             failures = runner.run(store, console, workers=workers, execute=execute)
         if len(failures) < cells:
@@ -165,8 +165,8 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     rankings = {target: ranking.ranking(results, target, "kl") for target in plan.targets}
     if any(rankings.values()):
         console.print(
-            "\nranking by kl: who stands between two bars cannot be told apart from the first of "
-            "them; behind each name is how far it is from the best [95 % interval]",
+            "\nranking by kl: who stands between two bars cannot be distinguished from the first "
+            "of them; behind each name is how far it is from the best [95 % interval]",
             soft_wrap=True,
         )
     for target, groups in rankings.items():

@@ -14,7 +14,7 @@ from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
 from densitometer.estimates import Estimate, Provenance
 from densitometer.models import Model
-from densitometer.points import check_points, outlying, told_far
+from densitometer.points import check_points, outlying, stray_sentence
 from densitometer.randomness import key_for
 from densitometer.scoring import consistency
 from densitometer.scoring.evidence import GRID, N_SAMPLES, N_TEST, Evidence, judge
@@ -266,7 +266,7 @@ def check_samples(samples: Any, target: Target, name: str = "samples") -> np.nda
     if not _has_covariance(samples):
         far, away = outlying(samples, FAR)
         if far.any() and _has_covariance(samples[~far]):
-            raise UsageError(told_far(far, away, name))
+            raise UsageError(stray_sentence(far, away, name))
         raise UsageError(
             f"{name}: there is no spread along some direction; give draws of a density."
         )

@@ -1,4 +1,4 @@
-"""One cell: make its model, judge it, return its files.
+"""One cell: fit its model, score it, return its files.
 
 A cell is a function of (plan, target, family, seed) and returns named bytes, so it can run in any
 process on any machine; only the store writes to the study's folder.
@@ -23,42 +23,42 @@ from densitometer.models import HasPath, HasScore, Model
 from densitometer.randomness import key_for
 from densitometer.scoring.baselines import KDE, GaussianMixture, Truth
 from densitometer.scoring.scorecard import score
-from densitometer.study.events import Desk
+from densitometer.study.events import CellContext
 from densitometer.study.plan import Cell, Plan, family_of
 from densitometer.system.compiling import seconds_compiling
 from densitometer.targets.base import Target
 from densitometer.training import Fit, fit_seeds
 
 PATHS, FRAMES = 300, 41
-"""``path.npy``: so many draws at so many moments from noise to sample, (FRAMES, PATHS, d)."""
+"""``path.npy``: PATHS draws at FRAMES moments from noise to sample, (FRAMES, PATHS, d)."""
 
 ARROWS = 32
-"""``score.npy``: ∇ log q at the midpoints of a grid of so many cells a side, of the extent of that
-of ``log_density.npy`` and in the same order, (ARROWS², 2)."""
+"""``score.npy``: ∇ log q at the midpoints of a grid of ARROWS cells a side, of the same extent and
+order as that of ``log_density.npy``, (ARROWS², 2)."""
 
 
-def run_cell(desk: Desk, *, plan: Plan) -> dict[str, bytes]:
-    """Make and judge one cell; its files by name.
+def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
+    """Fit and score one cell; its files by name.
 
-    All of them but ``timing.json`` are functions of the plan and the cell, byte for byte, wherever
-    it was stopped before and went on.
+    All of them but ``timing.json`` are functions of the plan and the cell, byte for byte, whether
+    and wherever it was stopped and resumed.
     """
-    cell = desk.cell
+    cell = context.cell
     timing: dict[str, float] = {"began": time.time(), "worker": os.getpid()}
     started = time.perf_counter()
     protocol, target = plan.protocol, targets.get(cell.target)
     files: dict[str, bytes] = {}
     if cell.family in plan.families:
-        desk.report("compiling")
-        fitted = _fit(desk, plan)
+        context.report("compiling")
+        fitted = _fit(context, plan)
         model = fitted.model
         files |= _fit_files(fitted, cell, plan)
         timing |= fitted.seconds
     else:
-        desk.report("fitting")
-        model = _reference(cell.family, target, _drawn(plan, cell, "train"))
+        context.report("fitting")
+        model = _baseline(cell.family, target, _points(plan, cell, "train"))
     trained = time.perf_counter()
-    desk.report("scoring")
+    context.report("scoring")
     card = score(
         model,
         target,
@@ -80,26 +80,26 @@ def run_cell(desk: Desk, *, plan: Plan) -> dict[str, bytes]:
     return files | {"timing.json": _json(timing)}
 
 
-def _fit(desk: Desk, plan: Plan) -> Fit:
-    """The fit of a cell, and with it those of all seeds that the plan fits together.
+def _fit(context: CellContext, plan: Plan) -> Fit:
+    """The fit of a cell, made together with those of all seeds that the plan fits together.
 
-    They are kept until another cell asks for others, since their cells come next. All are made
-    whichever is missing, so that what a cell gives depends on the plan and the cell alone.
+    They are cached until a cell needs others, since their cells come next. All are made, whichever
+    are missing, so that the result of a cell depends on the plan and the cell alone.
     """
-    cell = desk.cell
+    cell = context.cell
     seeds = plan.together(cell)
     wanted = (plan.to_json(), cell.target, cell.family, seeds)
     if wanted not in _LAST:
         cells = [cell._replace(seed=seed) for seed in seeds]
         fits = fit_seeds(
             families.get(family_of(cell.family), **plan.families[cell.family]),
-            [_drawn(plan, cell, "train") for cell in cells],
-            [_drawn(plan, cell, "holdout") for cell in cells],
+            [_points(plan, cell, "train") for cell in cells],
+            [_points(plan, cell, "holdout") for cell in cells],
             seeds=seeds,
             budget=plan.budget,
-            progress=lambda step, steps, loss: desk.report("training", step, steps, loss),
-            resume=desk.kept,
-            keep=desk.keep,
+            progress=lambda step, steps, loss: context.report("training", step, steps, loss),
+            resume=context.checkpoint,
+            keep=context.save,
         )
         _LAST.clear()
         _LAST[wanted] = fits
@@ -107,15 +107,15 @@ def _fit(desk: Desk, plan: Plan) -> Fit:
 
 
 _LAST: dict[tuple[Any, ...], list[Fit]] = {}
-"""What `_fit` made last."""
+"""The fits that `_fit` made last, by what they depend on."""
 
 
-def _drawn(plan: Plan, cell: Cell, which: str) -> Float[Array, "n d"]:
+def _points(plan: Plan, cell: Cell, which: str) -> Float[Array, "n d"]:
     n = {"train": plan.protocol.n_train, "holdout": plan.protocol.n_holdout}[which]
     return targets.get(cell.target).sample(key_for(cell.seed, which), n)
 
 
-def _reference(name: str, target: Target, train: Float[Array, "n d"]) -> Model:
+def _baseline(name: str, target: Target, train: Float[Array, "n d"]) -> Model:
     if name == "truth":
         return Truth(target)
     return {"kde": KDE, "gmm": GaussianMixture}[name].fit(train)
@@ -139,7 +139,7 @@ def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:
 
 
 def _pictures(model: Model, target: Target, seed: int) -> dict[str, bytes]:
-    """What pictures show beside samples and densities: sampling as it unfolds, and the score."""
+    """What pictures show beside samples and densities: the sampling path, and the score."""
     files = {}
     if isinstance(model, HasPath):
         files["path.npy"] = _npy(model.path(key_for(seed, "samples"), PATHS, FRAMES))

@@ -1,7 +1,7 @@
 """Where cells run when one machine is not enough: the workers of a Dask cluster.
 
-The same generator of events as `executors.run_locally`. A cell travels with its plan and comes back
-as bytes, all by way of the scheduler: a worker needs this package, and no disk that others see.
+The same generator of events as `executors.run_locally`. A cell travels with its plan and its files
+come back as bytes, all through the scheduler: a worker needs this package, and no shared disk.
 """
 
 import contextlib
@@ -16,22 +16,22 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from typing import Any
 
 from densitometer.errors import UsageError, cause
-from densitometer.study.events import Desk, Event, Failed, Finished, Running, Work
+from densitometer.study.events import CellContext, Event, Failed, Finished, Running, Work
 from densitometer.study.executors import take
 from densitometer.study.plan import Cell
-from densitometer.system.processes import settle
+from densitometer.system.processes import configure_numerics
 
 CONNECT = 15
-"""Seconds that a scheduler has to answer."""
+"""Seconds within which a scheduler has to answer."""
 
 PATIENCE = 10.0
-"""Seconds without a worker after which a person is told."""
+"""Seconds without a worker after which there is a warning."""
 
-LOOK_ROUND = 1.0
-"""Seconds after which workers that have come or gone are noticed."""
+CHECK_WORKERS = 1.0
+"""Seconds between checks for workers that have come or gone."""
 
 QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
-"""What Dask asks itself a hundred times a second takes a tenth of a core that runs a cell."""
+"""Without these, Dask's monitoring of itself takes a tenth of a core that runs a cell."""
 
 _ONE = threading.Lock()
 """Held while a cell runs: one at a time a process, however many threads a worker has."""
@@ -53,7 +53,7 @@ def connected(address: str | None, workers: int) -> Iterator[Any]:
         ) from None
     with contextlib.ExitStack() as stack:
         if address is None:
-            settle("cpu")
+            configure_numerics("cpu")
             stack.enter_context(dask.config.set(QUIET))
             settings: Any = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
             cluster: Any = stack.enter_context(LocalCluster(n_workers=workers, **settings))
@@ -72,24 +72,24 @@ def run_on(
     client: Any,
     cells: Sequence[Cell],
     work: Work,
-    kept: Callable[[Cell], bytes | None],
-    alike: Callable[[Cell], Hashable],
+    checkpoint: Callable[[Cell], bytes | None],
+    compile_key: Callable[[Cell], Hashable],
     *,
-    tell: Callable[[str], None] = lambda sentence: None,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Generator[Event]:
-    """Run cells on the workers that a Dask client knows, in the order that `run_locally` has.
+    """Run cells on the workers that a Dask client knows, in the order of `run_locally`.
 
-    Each worker, and they may come and go, has one under way: what Dask is given at once it shares
-    out at once, not knowing that one cell takes a minute and another a second. A cell whose worker
-    is lost runs again elsewhere, from where it was when the study began. `tell` is given a sentence
-    when there is no worker for a while.
+    Workers may come and go. Each has one cell at a time: all that Dask is given it assigns at once,
+    not knowing that one cell takes a minute and another a second. A cell whose worker is lost runs
+    again elsewhere, from its checkpoint at the start of the study. `warn` gets a sentence when
+    there has been no worker for a while.
 
     Raises:
-        UsageError: a worker, there from the beginning or not, would not compute what we would.
+        UsageError: a worker, there from the start or later, has other software than this process.
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     topic = f"densitometer-{uuid.uuid4()}"
-    # As bytes, since what they are made of may be imported only after `settle`.
+    # As bytes, since what the function needs may be imported only after `configure_numerics`.
     cargo = pickle.dumps(work)
     client.subscribe_topic(topic, lambda event: events.put(_heard(event[1])))
     futures: dict[Cell, Any] = {}
@@ -99,14 +99,14 @@ def run_on(
     seen, known = time.monotonic(), set[str]()
     try:
         while waiting or futures:
-            if (now := time.monotonic()) - asked >= LOOK_ROUND:
+            if (now := time.monotonic()) - asked >= CHECK_WORKERS:
                 known |= _same_as_here(client, set(client.nthreads()) - known)
                 workers, asked = [w for w in client.nthreads() if w in known], now
                 if workers:
                     seen = now
                 elif now - seen >= PATIENCE:
                     address = client.scheduler.address
-                    tell(
+                    warn(
                         f"the Dask scheduler at {address} has had no worker for {PATIENCE:.0f} "
                         f"seconds, and the study waits; start one with `dask worker {address}`."
                     )
@@ -114,9 +114,9 @@ def run_on(
             busy = set(places.values())
             for worker in workers:
                 if waiting and worker not in busy:
-                    cell = take(waiting, alike, compiled[worker], compiled.values())
+                    cell = take(waiting, compile_key, compiled[worker], compiled.values())
                     futures[cell] = client.submit(
-                        *(_run, cargo, cell, kept(cell), topic),
+                        *(_run, cargo, cell, checkpoint(cell), topic),
                         key=f"{cell} {topic}",
                         pure=False,
                         workers=[worker],
@@ -126,14 +126,14 @@ def run_on(
                     ended = lambda done, cell=cell: events.put(_ended(cell, done))
                     futures[cell].add_done_callback(ended)
             try:
-                event = events.get(timeout=LOOK_ROUND)
+                event = events.get(timeout=CHECK_WORKERS)
             except queue.Empty:
                 continue
             if isinstance(event, Running):
-                if event.cell in futures:  # its last words may come after its end
+                if event.cell in futures:  # its last reports may come after its end
                     yield event
             else:
-                del futures[event.cell], places[event.cell]  # and the cluster forgets its files
+                del futures[event.cell], places[event.cell]  # and the cluster drops its files
                 yield event
     finally:
         client.unsubscribe_topic(topic)
@@ -141,7 +141,7 @@ def run_on(
 
 
 def _same_as_here(client: Any, workers: set[str]) -> set[str]:
-    """Those of some workers that are still there; all of them have what this process has.
+    """Those of some workers that are still there; all have the software of this process.
 
     Raises:
         UsageError: one of them has not.
@@ -157,7 +157,7 @@ def _same_as_here(client: Any, workers: set[str]) -> set[str]:
 
 
 def _difference(mine: dict[str, str], theirs: dict[str, str] | Exception) -> str | None:
-    """In what a worker differs from this process, None if in nothing that tells on numbers."""
+    """In what a worker differs from this process, None if in nothing that affects numbers."""
     if isinstance(theirs, Exception):
         return f"cannot tell what it has ({cause(theirs)}), where this study has {_listed(mine)}"
     if "missing" in theirs:
@@ -174,10 +174,10 @@ def _listed(versions: dict[str, str]) -> str:
 
 
 def _describing() -> Callable[[], dict[str, str]]:
-    """What tells which package a process has: of which version, whose code, beside what.
+    """A function that says which software a process has: versions, and a hash of our source.
 
-    It is a function made within another, which Dask sends as it is, so that a worker can run it
-    that has another package, or none.
+    Dask sends a function made within another as it is, so a worker that has another version of the
+    package, or none, can run it.
     """
 
     def describe() -> dict[str, str]:
@@ -210,25 +210,25 @@ def _heard(message: list[Any]) -> Running:
 def _ended(cell: Cell, done: Any) -> Event:
     try:
         return done.result()
-    except Exception as error:  # what Dask gives up on: three workers lost, or it was cancelled
+    except Exception as error:  # Dask gave it up: three workers were lost, or it was cancelled
         return Failed(cell, cause(error))
 
 
-def _run(cargo: bytes, cell: Cell, kept: bytes | None, topic: str) -> Finished | Failed:
-    """In a worker: run a cell, and tell how far it is."""
+def _run(cargo: bytes, cell: Cell, checkpoint: bytes | None, topic: str) -> Finished | Failed:
+    """In a worker: run a cell, and report how far it is."""
     from distributed import get_worker
 
     worker = get_worker()
 
-    def tell(event: Event) -> None:
-        # What a cell leaves is not sent: the scheduler would keep it all.
+    def emit(event: Event) -> None:
+        # Checkpoints are not sent: the scheduler would hold them all.
         if isinstance(event, Running):
             worker.log_event(topic, [list(event.cell), *event[1:]])
 
     with _ONE:
         try:
-            settle("cpu")
+            configure_numerics("cpu")
             work: Work = pickle.loads(cargo)
-            return Finished(cell, work(Desk(cell, kept, tell)))
+            return Finished(cell, work(CellContext(cell, checkpoint, emit)))
         except Exception as error:
             return Failed.by(cell, error)

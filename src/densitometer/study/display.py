@@ -1,4 +1,4 @@
-"""What a person sees while cells run: bars on a terminal, a line a finished cell everywhere."""
+"""Progress of a study: bars on a terminal, and everywhere a line for each finished cell."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from densitometer import metrics
-from densitometer.study.events import Event, Failed, Finished, Kept, Running
+from densitometer.study.events import Checkpointed, Event, Failed, Finished, Running
 from densitometer.study.plan import Cell, Plan
 
 Rows = Sequence[Mapping[str, Any]]
@@ -21,10 +21,10 @@ class Display:
 
     Args:
         cells: those that will run.
-        plan: of the study, for how much work they are.
-        console: where to; bars are drawn only if it is a terminal.
-        workers: how many run at once.
-        done: how many more belong to the study and are there already.
+        plan: the study's, for how much work each cell is.
+        console: where to print; bars are drawn only if it is a terminal.
+        workers: how many cells run at once.
+        done: how many more cells of the study are finished already.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Display:
         """Show what happened; `rows` is the scorecard of a cell that is finished."""
         if isinstance(event, Running):
             self._update(event)
-        elif not isinstance(event, Kept):
+        elif not isinstance(event, Checkpointed):
             self._finish(event, rows)
         self._bars.update(self._all, completed=self._done, note=self._time_left())
 
@@ -90,7 +90,7 @@ class Display:
         self._console.print(line, soft_wrap=True)
 
     def _time_left(self) -> str:
-        """By how long cells of the family took, or how far one is; else by the family's work."""
+        """By how long cells of a family took, or how far one is; else by the family's work."""
         now = time.monotonic()
         seconds = {family: sum(s) / len(s) for family, s in self._seconds.items()}
         for cell, (bar, started) in self._running.items():

@@ -1,4 +1,4 @@
-"""What happens to cells, and the desk at which one is worked on."""
+"""Events of cells that run, and the context that a running cell reports to."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ class Running(NamedTuple):
     loss: float = math.nan
 
 
-class Kept(NamedTuple):
-    """A cell could go on from here, given these bytes."""
+class Checkpointed(NamedTuple):
+    """A cell can be resumed from here, given these bytes."""
 
     cell: Cell
     checkpoint: bytes
@@ -40,7 +40,7 @@ class Failed(NamedTuple):
     cell: Cell
     error: str
     trace: str = ""
-    """Where it was raised, if it was, in many lines."""
+    """The traceback, if it raised."""
 
     @classmethod
     def by(cls, cell: Cell, error: Exception) -> "Failed":
@@ -48,26 +48,26 @@ class Failed(NamedTuple):
         return cls(cell, cause(error), "".join(traceback.format_exception(error)))
 
 
-Event = Running | Kept | Finished | Failed
+Event = Running | Checkpointed | Finished | Failed
 
 
 @dataclasses.dataclass(frozen=True)
-class Desk:
-    """Where one cell is worked on: what lies there from before, and whom to tell."""
+class CellContext:
+    """A cell to run, the checkpoint to resume it from, and where its events go."""
 
     cell: Cell
-    kept: bytes | None = None
-    """What the cell left when it was stopped, if it was."""
-    tell: Callable[[Event], None] = lambda event: None
+    checkpoint: bytes | None = None
+    """The last checkpoint of the cell, if it was stopped before."""
+    emit: Callable[[Event], None] = lambda event: None
 
     def report(self, stage: str, step: int = 0, steps: int = 0, loss: float = math.nan) -> None:
-        """Tell how far the cell is."""
-        self.tell(Running(self.cell, stage, step, steps, loss))
+        """Report how far the cell is."""
+        self.emit(Running(self.cell, stage, step, steps, loss))
 
-    def keep(self, checkpoint: bytes) -> None:
-        """Leave what the cell could go on from."""
-        self.tell(Kept(self.cell, checkpoint))
+    def save(self, checkpoint: bytes) -> None:
+        """Hand out a checkpoint from which the cell can be resumed."""
+        self.emit(Checkpointed(self.cell, checkpoint))
 
 
-Work = Callable[[Desk], dict[str, bytes]]
-"""Runs the cell of a desk; returns the cell's files. Picklable."""
+Work = Callable[[CellContext], dict[str, bytes]]
+"""Runs the cell of a context; returns the cell's files. Picklable."""

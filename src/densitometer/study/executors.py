@@ -1,7 +1,7 @@
 """Where cells run: one single-threaded process a core.
 
-An executor is a generator. It takes cells and the function that runs one, and yields what happens,
-as it happens; closing it stops everything. It knows nothing of folders, screens or mathematics.
+An executor is a generator. It takes cells and the function that runs one, and yields events as they
+happen; closing it stops everything. It knows nothing of folders, screens or mathematics.
 """
 
 import contextlib
@@ -15,29 +15,37 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from densitometer.study.events import Desk, Event, Failed, Finished, Kept, Running, Work
+from densitometer.study.events import (
+    CellContext,
+    Checkpointed,
+    Event,
+    Failed,
+    Finished,
+    Running,
+    Work,
+)
 from densitometer.study.plan import Cell
-from densitometer.system.processes import cores, die_with_parent, settle
+from densitometer.system.processes import configure_numerics, cores, die_with_parent
 
 TRIES = 3
-"""How often a cell is started whose worker dies under it."""
+"""How often a cell whose worker dies is started."""
 
 
 def run_locally(
     cells: Sequence[Cell],
     work: Work,
-    kept: Callable[[Cell], bytes | None],
-    alike: Callable[[Cell], Hashable],
+    checkpoint: Callable[[Cell], bytes | None],
+    compile_key: Callable[[Cell], Hashable],
     *,
     workers: int,
     log: Path,
     device: str = "cpu",
 ) -> Generator[Event]:
-    """Run cells in processes of this machine, in the order given but for those that are `alike`.
+    """Run cells in processes of this machine, in the order given but for what is compiled already.
 
-    What a cell compiles serves all cells for which `alike` gives the same, unless that is None. A
-    worker that dies is replaced, and its cell goes on from what is `kept` of it. Whatever workers
-    print, and the last words of one that crashes, go to the file `log`.
+    What a cell compiles serves all cells of the same `compile_key`, unless that is None. A worker
+    that dies is replaced, and its cell resumes from its last `checkpoint`. Whatever workers print,
+    and the traceback of one that crashes, goes to the file `log`.
     """
     queue, deaths = deque(cells), Counter[Cell]()
     workers, available = min(workers, len(cells)), cores()
@@ -49,8 +57,8 @@ def run_locally(
         while True:
             for worker in crew:
                 if worker.cell is None and queue:
-                    cell = take(queue, alike, worker.compiled, [one.compiled for one in crew])
-                    worker.give(cell, kept(cell))
+                    cell = take(queue, compile_key, worker.compiled, [one.compiled for one in crew])
+                    worker.give(cell, checkpoint(cell))
             busy: dict[Any, _Worker] = {
                 worker.pipe: worker for worker in crew if worker.cell is not None
             }
@@ -62,7 +70,7 @@ def run_locally(
                 assert cell is not None
                 try:
                     event = worker.pipe.recv()
-                    working = isinstance(event, Running | Kept)
+                    working = isinstance(event, Running | Checkpointed)
                 except (EOFError, OSError):
                     cause, working = worker.replace(), False
                     deaths[cell] += 1
@@ -81,21 +89,22 @@ def run_locally(
 
 def take(
     queue: deque[Cell],
-    alike: Callable[[Cell], Hashable],
+    compile_key: Callable[[Cell], Hashable],
     mine: set[Hashable],
     everyones: Iterable[set[Hashable]],
 ) -> Cell:
     """Take the next cell from the queue, for a worker that has compiled what is in `mine`.
 
-    The first for which it need not compile; else the first for which nobody has; else the first.
+    It is the first for which this worker need not compile; else the first for which none has
+    compiled; else the first.
     """
-    shared = lambda cell: alike(cell) is not None
+    shared = lambda cell: compile_key(cell) is not None
     begun = set().union(*everyones)
-    own = (cell for cell in queue if shared(cell) and alike(cell) in mine)
-    new = (cell for cell in queue if shared(cell) and alike(cell) not in begun)
+    own = (cell for cell in queue if shared(cell) and compile_key(cell) in mine)
+    new = (cell for cell in queue if shared(cell) and compile_key(cell) not in begun)
     cell = next(itertools.chain(own, new, queue))
     queue.remove(cell)
-    mine.add(alike(cell))
+    mine.add(compile_key(cell))
     return cell
 
 
@@ -108,15 +117,15 @@ class _Worker:
         self._work, self._core, self._log, self._device = work, core, log, device
         self._start()
 
-    def give(self, cell: Cell, kept: bytes | None) -> None:
-        """Have it run `cell` from where it was. If it is dead, reading its pipe will tell."""
+    def give(self, cell: Cell, checkpoint: bytes | None) -> None:
+        """Have it run `cell` from a checkpoint. If it is dead, reading its pipe will fail."""
         self.cell = cell
         with contextlib.suppress(OSError):
-            self.pipe.send((cell, kept))
+            self.pipe.send((cell, checkpoint))
             self.pipe.send(self._work)
 
     def replace(self) -> str:
-        """Start another process in the place of one that died; how that one ended."""
+        """Start another process in place of one that died; returns how that one ended."""
         self._process.join(1)
         code = self._process.exitcode
         self.end()
@@ -127,7 +136,7 @@ class _Worker:
         return f"exit code {code}"
 
     def end(self) -> None:
-        """Kill it. Nothing is lost: cells are kept by who listens, whole."""
+        """Kill it. Nothing is lost: whole cells are stored by whoever receives the events."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
@@ -145,7 +154,7 @@ class _Worker:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """What starts here never sees Ctrl-C, not even while Python starts: it inherits the block.
+    """Block Ctrl-C in what is started here, even while its Python starts: it inherits the block.
 
     Where signals cannot be blocked (Windows), a worker ignores this one as soon as it runs.
     """
@@ -160,7 +169,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str) -> None:
-    """The life of a worker: cells in, what happens to them out, until the parent is gone."""
+    """The loop of a worker: cells in, events out, until the parent is gone."""
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -168,14 +177,14 @@ def _serve(pipe: connection.Connection, core: int | None, log: Path, device: str
     die_with_parent()
     if core is not None:
         os.sched_setaffinity(0, {core})
-    settle(device)
-    # Half a message, or nobody to answer: a study that was killed leaves no traceback in its log.
+    configure_numerics(device)
+    # Half a message, or none to answer to: a study that was killed leaves no traceback in its log.
     with contextlib.suppress(EOFError, OSError):
         while True:
-            cell, kept = pipe.recv()
+            cell, checkpoint = pipe.recv()
             try:
-                work: Work = pipe.recv()  # imports JAX, now that everything is settled
-                event = Finished(cell, work(Desk(cell, kept, pipe.send)))
+                work: Work = pipe.recv()  # imports JAX, now that the numerics are configured
+                event = Finished(cell, work(CellContext(cell, checkpoint, pipe.send)))
             except Exception as error:
                 event = Failed.by(cell, error)
             pipe.send(event)

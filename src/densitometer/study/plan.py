@@ -1,7 +1,7 @@
-"""What a study computes: everything that decides its numbers, and nothing else.
+"""Plans: everything that decides the numbers of a study, and nothing else.
 
-A plan is plain data. Two runs of the same plan end with the same `results.csv`, so a plan is also
-what tells a study to continue from somebody else's.
+A plan is plain data. Two runs of the same plan end with the same `results.csv`, so a study may be
+continued if its plan is the same.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ DEVICES = ("cpu", "gpu")
 """Kinds of devices that cells can be computed on."""
 
 REFERENCES = ("truth", "kde", "gmm")
-"""Judged like families, on every target: a fresh true sample, and two honest baselines."""
+"""Scored like families, on every target: a fresh true sample, and two baselines."""
 
 MOST_SEEDS = 10_000
-"""Of a study, where they are counted."""
+"""The most seeds of a study that states their number."""
 
 MOST_POINTS = 10_000_000
-"""Of any kind."""
+"""The most points of any kind that a protocol may state."""
 
 ASKED = {
     "families": "names, or a table of hyper-parameters for each",
@@ -42,11 +42,11 @@ ASKED = {
     "device": "a name",
     "protocol": "whole numbers by name",
 }
-"""What a person's plan may say, and how."""
+"""What a plan written by hand may state, and how."""
 
 
 class Cell(NamedTuple):
-    """One model to make and judge."""
+    """One model to fit and score."""
 
     target: str
     family: str
@@ -58,7 +58,7 @@ class Cell(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How many points everything gets."""
+    """The numbers of points for training and for scoring."""
 
     n_train: int = 2000
     n_holdout: int = 500
@@ -87,7 +87,7 @@ class Plan:
     protocol: Protocol
     versions: Mapping[str, str]
     device: str = "cpu"
-    """What the numbers are computed on: two kinds round sums in different orders."""
+    """Where the numbers are computed: two kinds of device round sums differently."""
 
     @classmethod
     def make(
@@ -99,12 +99,12 @@ class Plan:
         device: str = "cpu",
         protocol: Mapping[str, int] | None = None,
     ) -> "Plan":
-        """A plan of some families and targets, by default of all.
+        """A plan for some families and targets, by default all.
 
         Args:
-            families: names, and the hyper-parameters that differ from their defaults. A list of
-                values is a sweep: a variant of the family for each, named ``ddpm.width=64``. What
-                stands before a name's first dot is the family.
+            families: by name, the hyper-parameters that differ from their defaults. A list of
+                values is a sweep: a variant of the family for each, named ``ddpm.width=64``. The
+                part of a name before its first dot is the family.
             targets: names.
             seeds: what each family is fitted with on each target.
             budget: how long to train, and how many points for everything.
@@ -113,7 +113,7 @@ class Plan:
 
         Raises:
             UsageError: there is no such family, hyper-parameter, target, budget or device, or a
-                value is none of its kind.
+                value is not in its domain.
         """
         from importlib.metadata import version  # slow to import, and help needs this module
 
@@ -156,8 +156,8 @@ class Plan:
         """A plan written by a person as TOML, or by a study as its ``plan.json``.
 
         Raises:
-            UsageError: the file cannot be read, says something that is not known, or asks for what
-                there is not.
+            UsageError: the file cannot be read, has an unknown entry, or asks for what does not
+                exist.
         """
         try:
             text = path.read_text(encoding="utf-8")
@@ -170,7 +170,7 @@ class Plan:
         except (ValueError, RecursionError) as error:
             why = (str(error).splitlines() or ["nested too deeply"])[0][:100]
             raise UsageError(f"{path} is no plan: {why}.") from None
-        asked.pop("versions", None)  # of whoever ran it; ours go into the new plan
+        asked.pop("versions", None)  # of the earlier run; the new plan states ours
         for name in asked:
             if name not in ASKED:
                 raise UsageError(
@@ -199,11 +199,11 @@ class Plan:
         ]
 
     def together(self, cell: Cell) -> tuple[int, ...]:
-        """The seeds that are fitted with a cell's in one program: on an accelerator all of them."""
+        """The seeds that are fitted in one program with a cell's: on an accelerator all of them."""
         return (cell.seed,) if self.device == "cpu" else self.seeds
 
     def work(self, cell: Cell) -> int:
-        """A guess at a cell's cost, for starting the longest first: points seen while training."""
+        """An estimate of a cell's cost, to start the longest first: points seen in training."""
         family = self.families.get(cell.family, {})
         return family.get("steps", 0) * family.get("batch_size", 0)
 
@@ -227,8 +227,8 @@ class Plan:
             raise UsageError("this is no plan of a study.") from None
 
     def difference(self, other: "Plan") -> str | None:
-        """The first thing in which two plans differ, as "seeds [0], not [0, 1]", or None."""
-        # By way of JSON, where a tuple and a list are the same.
+        """The first entry in which two plans differ, as "seeds [0], not [0, 1]", or None."""
+        # Through JSON, where a tuple and a list are the same.
         mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
         return next(
             (
@@ -241,12 +241,12 @@ class Plan:
 
 
 def family_of(name: str) -> str:
-    """The family of a variant: what stands before the first dot of its name."""
+    """The family of a variant: the part of its name before the first dot."""
     return name.partition(".")[0]
 
 
 def _is_written(value: Any, name: str) -> bool:
-    """Whether a word of a plan is of the kind that `ASKED` tells."""
+    """Whether the value of an entry of a plan has the form that `ASKED` states."""
     within = {"families": dict, "protocol": int}
     if isinstance(value, dict):
         return name in within and all(isinstance(v, within[name]) for v in value.values())
@@ -259,7 +259,7 @@ def _is_written(value: Any, name: str) -> bool:
 
 
 def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The variants of a family that lists of values ask for, itself if there are none."""
+    """The variants of a family that lists of values ask for; without lists, the family itself."""
     kind = FAMILIES.check(family_of(name))
     if not re.fullmatch(r"[\w.=+-]+", name):
         raise UsageError(f"a variant's name has letters, digits and . = + - only, not '{name}'.")
@@ -267,7 +267,7 @@ def _variants(name: str, changed: Mapping[str, Any]) -> Iterator[tuple[str, dict
     for values in itertools.product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
         made = {**changed, **chosen}
-        if made:  # whether values make sense is known to the family, which takes JAX to import
+        if made:  # only the family can check values, and importing it takes JAX
             made = all_families.get(kind, **made).hyperparameters()
         yield ".".join([name, *(f"{f}={v}" for f, v in chosen.items())]), made
 

@@ -1,4 +1,4 @@
-"""A study, run: cells in, files kept, progress shown, failures counted."""
+"""The runner of a study: runs its cells, stores their files, shows progress, counts failures."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from rich.console import Console
 
 from densitometer.study.display import Display
-from densitometer.study.events import Event, Failed, Finished, Kept, Work
+from densitometer.study.events import Checkpointed, Event, Failed, Finished, Work
 from densitometer.study.executors import run_locally
 from densitometer.study.plan import Cell, Plan
 from densitometer.study.store import Store
@@ -17,10 +17,10 @@ Execute = Callable[
     [Sequence[Cell], Work, Callable[[Cell], bytes | None], Callable[[Cell], Hashable]],
     Generator[Event, None, None],
 ]
-"""Runs cells, given what runs one, what is kept of it and which are alike; yields what happens."""
+"""Runs cells, given what runs one, the checkpoint of each and its compile key; yields events."""
 
 WRITE_EVERY = 5.0
-"""Seconds after which `results.csv` may be behind."""
+"""Seconds by which `results.csv` may lag behind."""
 
 
 def run(
@@ -33,17 +33,17 @@ def run(
 ) -> dict[Cell, str]:
     """Run the cells that `store` lacks and write `results.csv`.
 
-    Interrupted anywhere, by anything, and run again, it ends with the same `results.csv`.
+    Interrupted at any moment and run again, it ends with the same `results.csv`.
 
     Args:
         store: the open folder of the study, and its plan.
         console: where progress is shown.
         workers: how many cells run at once.
-        work: what runs a cell, if not `cells.run_cell`.
-        execute: where cells run, if not in so many processes of this machine.
+        work: the function that runs a cell; by default `cells.run_cell`.
+        execute: the executor; by default `workers` processes of this machine.
 
     Returns:
-        Why each cell failed that did; their tracebacks are in their folders.
+        Why cells failed, by cell; their tracebacks are in their folders.
     """
     if work is None:
         from densitometer.study.cells import run_cell
@@ -53,18 +53,19 @@ def run(
     done = len(store.plan.cells()) - len(missing)
     failures: dict[Cell, str] = {}
     log = store.folder / "workers.log"
+    compile_key = _compile_key(store.plan)
     if execute is None:
         execute = functools.partial(run_locally, workers=workers, log=log, device=store.plan.device)
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
-        contextlib.closing(execute(missing, work, store.kept, _alike(store.plan))) as events,
+        contextlib.closing(execute(missing, work, store.checkpoint, compile_key)) as events,
     ):
         written = time.monotonic()
         for event in events:
             if isinstance(event, Finished):
                 store.put(event.cell, event.files)
-            elif isinstance(event, Kept):
-                store.keep(event.cell, event.checkpoint)
+            elif isinstance(event, Checkpointed):
+                store.put_checkpoint(event.cell, event.checkpoint)
             elif isinstance(event, Failed):
                 store.put_error(event.cell, event.trace or event.error)
                 failures[event.cell] = event.error
@@ -78,16 +79,16 @@ def run(
     return failures
 
 
-def _alike(plan: Plan) -> Callable[[Cell], str | None]:
-    """The family of what is trained; the references, which are quick, fill gaps wherever."""
+def _compile_key(plan: Plan) -> Callable[[Cell], str | None]:
+    """A trained cell's family; None for the references, which are quick and fill gaps anywhere."""
     return lambda cell: cell.family if plan.work(cell) else None
 
 
 def in_order(cells: Iterable[Cell], work: Callable[[Cell], int], workers: int) -> list[Cell]:
-    """The order to start cells in: one of each family, then the rest, each the longest first.
+    """The order to start cells in: one of each family, then the rest, the longest first.
 
-    The first cell of a family compiles what the others find compiled, so no two workers are to
-    begin with the same family. One worker alone takes the seeds of a family and target in a row.
+    The first cell of a family compiles what the others need, so no two workers should begin with
+    the same family. A single worker takes the seeds of a family and target in a row.
     """
     longest = sorted(cells, key=work, reverse=True)
     if workers == 1:

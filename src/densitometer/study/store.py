@@ -1,4 +1,4 @@
-"""The folder of a study: what has been computed, whole cells only, one study at a time."""
+"""The folder of a study: what has been computed, whole cells only, one process at a time."""
 
 import contextlib
 import csv
@@ -26,7 +26,7 @@ COLUMNS = ("target", "family", "seed", "metric", "value", "stderr", "provenance"
 """The columns of `results.csv`, and the keys of a row of `scorecard.json`."""
 
 CHECKPOINT = "checkpoint.safetensors"
-"""The name of what an unfinished cell has left in its folder."""
+"""The name of an unfinished cell's checkpoint in its folder."""
 
 LOCK = ".lock"
 
@@ -38,7 +38,7 @@ class Store:
         self.folder = folder
         self.plan = plan
         self.damaged: list[str] = []
-        """What was not as it was written, and where it has been put, in sentences."""
+        """Sentences about what was not as it was written, and where that has been put."""
         self._rows: dict[Cell, list[dict[str, Any]]] = {}
         for cell in plan.cells():
             if "scorecard.json" in (files := self._read(cell)):
@@ -56,27 +56,27 @@ class Store:
         """The rows of a finished cell's scorecard."""
         return self._rows[cell]
 
-    def kept(self, cell: Cell) -> bytes | None:
-        """What an unfinished cell can go on from, if it has left something."""
+    def checkpoint(self, cell: Cell) -> bytes | None:
+        """The last checkpoint of an unfinished cell, if it has one."""
         return self._read(cell).get(CHECKPOINT)
 
-    def keep(self, cell: Cell, checkpoint: bytes) -> None:
-        """Keep what an unfinished cell can go on from."""
+    def put_checkpoint(self, cell: Cell, checkpoint: bytes) -> None:
+        """Store the checkpoint of an unfinished cell, in place of an earlier one."""
         write_folder(self.path(cell), sealed({CHECKPOINT: checkpoint}))
 
     def put(self, cell: Cell, files: Mapping[str, bytes]) -> None:
-        """Keep the files of a finished cell."""
+        """Store the files of a finished cell."""
         write_folder(self.path(cell), sealed(files))
         self._rows[cell] = json.loads(files["scorecard.json"])
 
     def put_error(self, cell: Cell, error: str) -> None:
-        """Keep why a cell failed, where its files would be; it stays missing, so it is retried."""
+        """Store why a cell failed, where its files would be; it stays missing, so it is retried."""
         write_folder(self.path(cell), sealed({"error.txt": error.encode()}))
 
     def write_results(self) -> None:
         """Write `results.csv`: the rows of every finished cell, in the plan's order."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")  # floats by repr, so they survive
+        writer = csv.writer(text, lineterminator="\n")  # floats by repr, which loses nothing
         writer.writerow(COLUMNS)
         for cell in self.plan.cells():
             for row in self._rows.get(cell, []):
@@ -84,7 +84,7 @@ class Store:
         write_file(self.folder / "results.csv", text.getvalue().encode())
 
     def _read(self, cell: Cell) -> dict[str, bytes]:
-        """The files of a cell, none if there are none; what is damaged is set aside."""
+        """The files of a cell, empty if there are none; a damaged folder is set aside."""
         path = self.path(cell)
         if not path.exists():
             return {}
@@ -101,8 +101,8 @@ def opened(folder: Path, plan: Plan) -> Iterator[Store]:
     """The store of `plan` in `folder`, new or to be continued, locked while it is open.
 
     Raises:
-        UsageError: the folder cannot be written, holds something else or another plan, or another
-            study is running in it.
+        UsageError: the folder cannot be written, holds something else or another plan, or a study
+            is already running in it.
     """
     check_folder(folder)
     path = folder / "plan.json"
@@ -144,8 +144,8 @@ def _check_same(path: Path, plan: Plan) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system drops it when the process ends, however it ends."""
-    from filelock import FileLock, Timeout  # not above: who reads a plan needs no lock
+    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout  # here, because reading a plan needs no lock
 
     lock = FileLock(folder / LOCK, timeout=0)
     with writing(folder):

@@ -1,11 +1,11 @@
-"""How long JAX traces and compiles, so that it can be told from what compiled programs take."""
+"""How long JAX traces and compiles, as distinguished from how long compiled programs run."""
 
 import time
 
 import jax.monitoring
 
 _INTERVALS: list[tuple[float, float]] = []
-"""Begin and end of every piece of it in this process, on the clock of `time.perf_counter`."""
+"""Begin and end of every tracing or compilation in this process, by `time.perf_counter`."""
 
 
 def _note(event: str, duration_secs: float, **_: object) -> None:
@@ -18,9 +18,9 @@ jax.monitoring.register_event_duration_secs_listener(_note)
 
 
 def seconds_compiling(since: float) -> float:
-    """Seconds since a reading of `time.perf_counter` that were spent tracing and compiling.
+    """Seconds spent tracing and compiling since a reading of `time.perf_counter`.
 
-    A program within a program is traced within the other's time, so intervals are united.
+    A program inside another is traced during the other's time, so overlaps count once.
     """
     total, reached = 0.0, since
     for began, ended in sorted(_INTERVALS):

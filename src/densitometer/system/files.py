@@ -23,13 +23,13 @@ import numpy as np
 from densitometer.errors import UsageError
 
 PARTIAL = ".partial"
-"""Ends the name of whatever is being written; what a killed run leaves behind ends so too."""
+"""Suffix of whatever is being written, and so of what a killed run leaves behind."""
 
 MANIFEST = "manifest.json"
-"""Lists the files of a folder and their hashes."""
+"""Name of the file that lists the files of a folder and their hashes."""
 
 ASIDE = ".damaged"
-"""Ends the name of a folder in which something was not as it was written."""
+"""Suffix of a folder in which something was not as it was written."""
 
 FORMATS = (".npy", ".csv")
 
@@ -38,7 +38,7 @@ ONE_A_LINE = (
 )
 
 VALUES = ("na", "n/a", "null", "none", "true", "false")
-"""Words that stand in tables for a value: a first line of them is no line of names."""
+"""Words that tables use as values: a first line of these is not a line of names."""
 
 
 @contextlib.contextmanager
@@ -87,7 +87,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def sealed(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Files, and beside them `MANIFEST` with the SHA-256 of each, in hexadecimal digits."""
+    """The files, and beside them a `MANIFEST` with the SHA-256 of each, in hexadecimal."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     return {**files, MANIFEST: (json.dumps(digests, indent=2) + "\n").encode()}
 
@@ -120,7 +120,7 @@ def read_sealed(folder: Path) -> dict[str, bytes]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a folder, so that its place is free; where it is now."""
+    """Rename a folder so that its place is free; returns where it is now."""
     aside = folder.with_name(f"{folder.name}{ASIDE}")
     with writing(folder):
         shutil.rmtree(aside, ignore_errors=True)
@@ -140,7 +140,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def check_writable(path: Path) -> Path:
-    """Return `path` if a file can be written there; found out before a long computation, not after.
+    """Return `path` if a file can be written there: to be asked before a long computation.
 
     Raises:
         UsageError: it cannot, or its name is not that of a file of points.
@@ -161,13 +161,13 @@ def check_folder(path: Path) -> Path:
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        # It has a name for a moment where the file system knows no files without one.
+        # On a file system without nameless files it has a name for a moment.
         tempfile.TemporaryFile(dir=path, prefix=".", suffix=PARTIAL).close()
     return path
 
 
 def cache_folder() -> Path | None:
-    """Where what can be computed again is kept between runs; None where there is no such place."""
+    """The folder for what can be computed again, shared by all runs; None if there is none."""
     try:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # nobody, without a home
@@ -176,9 +176,9 @@ def cache_folder() -> Path | None:
 
 
 def keep_in_cache(name: str, content: bytes) -> None:
-    """Keep what can be computed again under a name; that it cannot be kept is said, no more.
+    """Cache under a name what can be computed again.
 
-    It is said on standard error, once a process.
+    A failure to do so is reported on standard error, once a process, and has no other effect.
     """
     folder = cache_folder()
     try:
@@ -186,11 +186,11 @@ def keep_in_cache(name: str, content: bytes) -> None:
             raise UsageError("there is no home directory.")
         write_file(folder / name, content)
     except UsageError as error:
-        _tell_unkept(folder, str(error).rstrip("."))
+        _warn_uncached(folder, str(error).rstrip("."))
 
 
 def read_from_cache(name: str) -> bytes | None:
-    """What has been kept under a name, None if nothing can be read there."""
+    """What is cached under a name, None if nothing can be read there."""
     folder = cache_folder()
     try:
         return None if folder is None else (folder / name).read_bytes()
@@ -199,7 +199,7 @@ def read_from_cache(name: str) -> bytes | None:
 
 
 @functools.cache
-def _tell_unkept(folder: Path | None, why: str) -> None:
+def _warn_uncached(folder: Path | None, why: str) -> None:
     print(
         f"densitometer: {why}; what was measured is not kept for the next time, set XDG_CACHE_HOME "
         "to a folder that can be written.",
@@ -208,18 +208,18 @@ def _tell_unkept(folder: Path | None, why: str) -> None:
 
 
 def write_points(path: Path, array: Any) -> None:
-    """Write an array of float32 as ``.npy`` or ``.csv``, from which the same numbers are read."""
+    """Write an array as float32, to ``.npy`` or ``.csv``: either is read back without loss."""
     file, array = io.BytesIO(), np.asarray(array, np.float32)
     if path.suffix == ".npy":
         np.save(file, array, allow_pickle=False)
     else:
-        # With a point in each, so that a row of whole numbers is not taken for a line of names.
+        # With a decimal point, so that a row of whole numbers is not taken for column numbers.
         np.savetxt(file, array, fmt="%#.9g", delimiter=",")
     write_file(path, file.getvalue())
 
 
 def read_points(path: Path) -> np.ndarray:
-    """The array in a ``.npy`` file, of whatever type, or float64 the numbers of a ``.csv``.
+    """The array in a ``.npy`` file, of whatever type, or the numbers of a ``.csv`` as float64.
 
     Nothing in the file is executed, and a ``.npy`` takes no more memory than the file has bytes.
 
@@ -244,7 +244,7 @@ def read_points(path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    # Mapped, so that a header that promises more than the file holds is found out, not allocated.
+    # Mapped, so that a header which promises more than the file holds is refused at once.
     return np.array(np.lib.format.open_memmap(path, mode="r"))
 
 
@@ -252,12 +252,14 @@ def _read_csv(path: Path) -> np.ndarray:
     with path.open(encoding="utf-8-sig") as file:
         rows = _Rows(file)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # no rows: whoever needs some will say so
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # no rows: the caller checks how many there are
             try:
                 array = np.loadtxt(rows, delimiter=",", comments=None, ndmin=2)
             except (UsageError, UnicodeDecodeError):
                 raise
-            except ValueError:  # in the line that was asked for last
+            except ValueError:  # in the line that was read last
                 raise rows.refusal(rows.line.split(",")) from None
     if not len(array):
         return np.empty((0, rows.width))
@@ -324,7 +326,7 @@ class _Rows:
 
 
 def _is_number(word: str) -> bool:
-    """Whether a word is a number in every reader: Python alone knows 1_000, or digits of others."""
+    """Whether a word is a number to every reader, not only to Python as 1_000 is."""
     try:
         return word.isascii() and "_" not in word and bool([float(word)])
     except ValueError:
@@ -333,7 +335,7 @@ def _is_number(word: str) -> bool:
 
 @contextlib.contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A name beside `path` that no other writer has; what still bears it at the end is removed."""
+    """A unique name beside `path`; whatever still has it at the end is removed."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         yield partial
@@ -357,7 +359,7 @@ def _renamed(folder: Path, path: Path) -> bool:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word can only be a name: a letter comes before any digit, and it is no value."""
+    """Whether a word can only be a name: it has a letter before any digit and is no value."""
     letter = next((c for c in word if c.isalnum()), "")
     return letter.isalpha() and not _is_number(word) and word.lower() not in VALUES
 
@@ -370,7 +372,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where the system can open a folder."""
+    """Make a rename inside `folder` survive a power cut, where the system can open folders."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(folder, os.O_RDONLY)
