@@ -264,8 +264,8 @@ class Results:
 
         rules = self.plan.protocol
         if target not in self._floors:
-            law = targets.get(target)
-            self._floors[target] = known_floors(law, rules.n_samples, rules.n_test)
+            truth = targets.get(target)
+            self._floors[target] = known_floors(truth, rules.n_samples, rules.n_test)
         return self._floors[target]
 
     def floor(self, target: str, metric: str, measure: Measure) -> "Floor | None":

@@ -125,8 +125,10 @@ class GridDensity:
         ):  # a broken density has no probabilities; see `sound`
             weights = np.exp(log_density.astype(np.float64))
             weights = weights / weights.sum()
-        law = cls(grid, weights, np.ones(2))
-        return dataclasses.replace(law, widths=BANDWIDTH * law.sds if widths is None else widths)
+        found = cls(grid, weights, np.ones(2))
+        return dataclasses.replace(
+            found, widths=BANDWIDTH * found.sds if widths is None else widths
+        )
 
     @functools.cached_property
     def means(self) -> Float[Array, " 2"]:

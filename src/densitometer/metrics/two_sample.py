@@ -186,16 +186,16 @@ class W2(Metric):
 
 
 class C2ST(Metric):
-    """Classifier two-sample test: how often a classifier tells the samples from the truth.
+    """Classifier two-sample test: how often a classifier distinguishes samples from the truth.
 
     Its accuracy on points that it has not been trained on, each of the 2n held out once in five
-    folds. 0.5 when it cannot tell, 1 when it always can, and never above (1 + V)/2 but for scatter,
-    with V the total variation between the two distributions: 3 % of leaked mass can add 0.015 and
-    no more. The classifier is scikit-learn's ridge regression on 200 Gaussian bumps (Nyström
-    features), 0.35 true standard deviations wide in the plane, so finer structure escapes it. Cost
-    O(n · bumps²). The error is the binomial's; folds share what they learn from, so the scatter of
-    repeats is larger, by a third where the distributions are equal. Source: Lopez-Paz & Oquab
-    (2017).
+    folds. 0.5 when it cannot distinguish them, 1 when it always can, and never above (1 + V)/2 but
+    for scatter, with V the total variation between the two distributions: 3 % of leaked mass can
+    add 0.015 and no more. The classifier is scikit-learn's ridge regression on 200 Gaussian bumps
+    (Nyström features), 0.35 true standard deviations wide in the plane, so finer structure escapes
+    it. Cost O(n · bumps²). The error is the binomial's; folds share what they learn from, so the
+    scatter of repeats is larger, by a third where the distributions are equal. Source: Lopez-Paz &
+    Oquab (2017).
     """
 
     name = "c2st"
@@ -220,8 +220,8 @@ class C2ST(Metric):
         bumps = Nystroem(gamma=8 / d, n_components=min(BUMPS, n), random_state=0)
         features = bumps.fit_transform(points)  # once for all folds: it knows no labels
         folds = PredefinedSplit(np.tile(np.arange(n) % FOLDS, 2))
-        told = cross_val_predict(RidgeClassifier(), features, labels, cv=folds)
-        accuracy = float(np.mean(told == labels))
+        predicted = cross_val_predict(RidgeClassifier(), features, labels, cv=folds)
+        accuracy = float(np.mean(predicted == labels))
         return Estimate(accuracy, _binomial(accuracy, 2 * n), of_samples(range(n)))
 
 

@@ -42,7 +42,7 @@ COVERAGE = 0.95
 JOINT_COVERAGE = 0.97
 """Share of true samples that are found true by all metrics together.
 
-Above 95 %, since the quantiles of some hundred repeats are not those of the law."""
+Above 95 %, since the quantiles of some hundred repeats are not those of the distribution."""
 
 FOLDS = 10
 """Parts of the repeats, each judged by the floors of the others."""

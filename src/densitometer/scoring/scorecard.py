@@ -51,8 +51,8 @@ class Row(NamedTuple):
 class Scorecard:
     """The rows of one model, or of a few side by side, against one target.
 
-    Printed, it is a table. `samples` and `log_density` (the model's, on a grid over the target's
-    box; None if it has none) are kept for pictures and do not go into the JSON.
+    Printed, it is a table. The `evidence` holds what the numbers were computed from, for pictures
+    and further comparisons; it does not go into the JSON.
     """
 
     rows: tuple[Row, ...]
@@ -101,7 +101,7 @@ class Scorecard:
         ]
 
     def verdicts(self) -> dict[str, Verdict]:
-        """For each model whether its samples can be told from the truth; empty without floors."""
+        """For each model whether its samples can be distinguished from the truth; empty without floors."""
         if self.floors is None:
             return {}
         return {family: verdict(self.floors, card) for family, card in self._cards()}
