@@ -69,7 +69,7 @@ for name, value in family.hyperparameters().items():
 # %% [markdown]
 # ## Training
 #
-# `fit` standardises the points, runs the compiled loop, evaluates on the hold-out set 20 times on the
+# `fit` standardises the points, runs the compiled loop, evaluates the hold-out loss 20 times on the
 # way, and keeps the state that was best there.
 
 # %%

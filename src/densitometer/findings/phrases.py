@@ -8,7 +8,7 @@ from densitometer.findings.digits import in_words, listed, plus_minus
 from densitometer.findings.labels import in_prose, label
 from densitometer.findings.results import Measure, Results
 
-Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T", bound=Hashable)
 
 
 def families(names: Iterable[str], last: str = "and") -> str:
@@ -33,9 +33,9 @@ def percent(measure: Measure) -> str:
     return plus_minus(measure.value, measure.error, scale=100.0, unit="%")
 
 
-def grouped(by_target: dict[str, Key]) -> dict[Key, list[str]]:
+def grouped(by_target: dict[str, T]) -> dict[T, list[str]]:
     """By value, the targets that have it."""
-    groups: dict[Key, list[str]] = {}
+    groups: dict[T, list[str]] = {}
     for target, key in by_target.items():
         groups.setdefault(key, []).append(target)
     return groups

@@ -192,7 +192,7 @@ class NLL(Metric):
         return mean(-np.asarray(log_q), provenance)
 
 
-class _Bound(Metric):
+class Bound(Metric):
     """An upper bound on `NLL`: never below it, nor below the entropy of the truth."""
 
     unit = "nats"
@@ -211,7 +211,7 @@ class _Bound(Metric):
             yield f"{bounded} the truth's entropy, {entropy.value:.4f}"
 
 
-class NegativeELBO(_Bound):
+class NegativeELBO(Bound):
     """−E_p[ELBO(x)]: an upper bound on `NLL`, the evidence lower bound with its sign changed.
 
     Nats. Never to be compared with an exact value without its label. Source: Kingma & Welling
@@ -257,7 +257,7 @@ class BoundGap(Metric):
         return mean(gap, Provenance("bound"))
 
 
-class NegativeImportanceBound(_Bound):
+class NegativeImportanceBound(Bound):
     """−E_p of the k-sample importance-weighted bound: between `NLL` and `NegativeELBO`.
 
     Nats. Source: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.

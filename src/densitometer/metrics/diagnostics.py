@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from densitometer.scoring.evidence import Evidence
 
 
-class _Diagnostic(Metric):
+class Diagnostic(Metric):
     """The mean over draws of a number that the model's `diagnostics` have under this name."""
 
     better = "neither"
@@ -26,7 +26,7 @@ class _Diagnostic(Metric):
         return mean(np.asarray(values), of_samples(values))
 
 
-class Acceptance(_Diagnostic):
+class Acceptance(Diagnostic):
     """The mean share of accepted Metropolis moves, over draws.
 
     Between 0 and 1; Langevin moves mix fastest near 0.57 (Roberts & Rosenthal, 1998), and near 0
@@ -39,7 +39,7 @@ class Acceptance(_Diagnostic):
     range = (0.0, 1.0)
 
 
-class NFE(_Diagnostic):
+class NFE(Diagnostic):
     """The mean number of function evaluations of the network that one draw costs."""
 
     name = "nfe"

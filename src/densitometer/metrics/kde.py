@@ -25,7 +25,7 @@ LEFT_OUT = 4_000
 """Points that choose a bandwidth at most."""
 
 
-class _KDELikelihood(Metric):
+class KDELikelihood(Metric):
     """A mean log-density under a density made of samples: never above −H(p), whatever the model."""
 
     unit = "nats"
@@ -44,7 +44,7 @@ class _KDELikelihood(Metric):
             yield f"{self.shown(estimate)}, above {truth}"
 
 
-class KDELogLikelihood(_KDELikelihood):
+class KDELogLikelihood(KDELikelihood):
     """Mean log-density of true points under a KDE of the model's samples, default bandwidth.
 
     scipy's Gaussian kernel with Scott's rule, n^(−1/(d+4)) times the samples' covariance, as most
@@ -61,7 +61,7 @@ class KDELogLikelihood(_KDELikelihood):
         return _log_likelihood(samples, points, lambda s: len(s) ** (-1 / (s.shape[1] + 4)))
 
 
-class CrossValidatedKDELogLikelihood(_KDELikelihood):
+class CrossValidatedKDELogLikelihood(KDELikelihood):
     """`KDELogLikelihood` with the bandwidth that maximises the leave-one-out likelihood.
 
     Nats, larger is better, cost O(n·m). Far less biased than the default; still an estimate

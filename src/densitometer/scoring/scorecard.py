@@ -101,7 +101,7 @@ class Scorecard:
         ]
 
     def verdicts(self) -> dict[str, Verdict]:
-        """For each model whether its samples can be distinguished from the truth; empty without floors."""
+        """By model whether its samples can be distinguished from the truth; {} without floors."""
         if self.floors is None:
             return {}
         return {family: verdict(self.floors, card) for family, card in self._cards()}
