@@ -4,7 +4,7 @@ from densitometer.cli.console import warn
 
 
 def measure_floors(name: str, n: int, n_test: int, hint: str = "") -> None:
-    """See to it that the scores of `n` true samples of a target are known."""
+    """Measure the scores of `n` true samples of a target, unless they are known."""
     from rich.console import Console
     from rich.progress import Progress
 
