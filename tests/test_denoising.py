@@ -10,7 +10,7 @@ import pytest
 from scipy.special import softmax
 
 import densitometer as dm
-from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.denoising import posterior_mean, stratified_uniforms
 
 RNG = np.random.default_rng(0)
 
@@ -43,9 +43,9 @@ def test_the_posterior_mean_over_many_points_is_that_of_their_law():
         assert np.all(np.abs(got - exact) < 4 * spread / np.sqrt(effective))
 
 
-def test_a_lattice_is_even_as_a_whole_and_uniform_in_each_place():
+def test_stratified_uniforms_are_even_as_a_whole_and_uniform_in_each_place():
     keys = jax.random.split(jax.random.key(0), 4000)
-    drawn = np.asarray(jax.vmap(lambda k: lattice(k, 5))(keys))
+    drawn = np.asarray(jax.vmap(lambda k: stratified_uniforms(k, 5))(keys))
     np.testing.assert_allclose(np.diff(np.sort(drawn, axis=1), axis=1), 0.2, atol=1e-6)
     for place in drawn.T:
         share = np.histogram(place, bins=10, range=(0, 1))[0] / len(keys)
@@ -65,9 +65,9 @@ def test_means_over_the_points_leave_the_gradient_as_it_is_and_less_random(name)
     loss = getattr(family, LOSSES[name])
 
     @jax.jit
-    def gradients(keys, points, reference):
+    def gradients(keys, points, behind):
         def flat(key):
-            gradient = jax.grad(loss)(network, key, points, reference)
+            gradient = jax.grad(loss)(network, key, points, behind)
             return jnp.concatenate([g.ravel() for g in jax.tree.leaves(gradient)])
 
         return jax.lax.map(flat, keys, batch_size=64)
@@ -84,9 +84,9 @@ def test_means_over_the_points_leave_the_gradient_as_it_is_and_less_random(name)
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_step_sees_as_many_points_as_its_targets_are_means_over(name):
-    assert dm.families.get(name, batch_size=8, reference=100).drawn == 100
+    assert dm.families.get(name, batch_size=8, posterior_points=100).points_per_step == 100
     with pytest.raises(
-        dm.UsageError, match="reference must be 0 or at least batch_size = 200, not 100"
+        dm.UsageError, match="posterior_points must be 0 or at least batch_size = 200, not 100"
     ):
-        dm.families.get(name, batch_size=200, reference=100)
-    assert dm.families.get(name, batch_size=8, reference=0).drawn == 8
+        dm.families.get(name, batch_size=200, posterior_points=100)
+    assert dm.families.get(name, batch_size=8, posterior_points=0).points_per_step == 8

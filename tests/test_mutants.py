@@ -18,6 +18,8 @@ def test_every_mutant_can_be_made_and_has_its_tests():
 
 def test_a_mutant_of_other_code_is_told(tmp_path):
     path = tmp_path / "mutants.toml"
-    path.write_text('[[mutant]]\nfile = "blocks/optim.py"\nold = "nowhere"\nnew = ""\ntests = "tests"\n')
+    path.write_text(
+        '[[mutant]]\nfile = "blocks/optim.py"\nold = "nowhere"\nnew = ""\ntests = "tests"\n'
+    )
     with pytest.raises(ValueError, match=r"blocks/optim.py has 0 times 'nowhere', not once"):
         mutants.listed(path)

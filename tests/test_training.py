@@ -137,7 +137,7 @@ class Sighted(toy.MeanFamily):
     """Asks for all points, to see which come first: `step_first` is their mean, squared."""
 
     @property
-    def drawn(self):
+    def points_per_step(self):
         return 10**6
 
     def step(self, key, state, batch):

@@ -452,7 +452,7 @@ def _scan(
 
     def step(state: Any, t: Array) -> tuple[Any, Info]:
         batch_key, step_key = jax.random.split(jax.random.fold_in(key, t + 1))
-        return family.step(step_key, state, _batch(batch_key, family.drawn, data))
+        return family.step(step_key, state, _batch(batch_key, family.points_per_step, data))
 
     state, infos = jax.lax.scan(step, state, start + jnp.arange(steps))
     return state, jax.tree.map(jnp.mean, infos)

@@ -43,18 +43,19 @@ def posterior_mean(
     return sums[:-1] / sums[-1]
 
 
-def conflicts(reference: int, batch_size: int, least: str, noise: float) -> Iterator[str]:
-    """What makes no sense in a fit to means over `reference` points: see `Family.conflicts`.
+def conflicts(posterior_points: int, batch_size: int, least: str, noise: float) -> Iterator[str]:
+    """What makes no sense in a fit to means over `posterior_points` points: see `Family.conflicts`.
 
     `least` is the name of the field that holds `noise`, the least noise there is.
     """
-    if 0 < reference < batch_size:
-        yield f"reference must be 0 or at least batch_size = {batch_size}, not {reference}"
-    if reference and noise < LEAST_NOISE:
-        yield f"{least} must be at least {LEAST_NOISE} unless reference is 0, not {noise}"
+    if 0 < posterior_points < batch_size:
+        least_points = f"0 or at least batch_size = {batch_size}"
+        yield f"posterior_points must be {least_points}, not {posterior_points}"
+    if posterior_points and noise < LEAST_NOISE:
+        yield f"{least} must be at least {LEAST_NOISE} unless posterior_points is 0, not {noise}"
 
 
-def lattice(key: Key[Scalar, ""], n: int) -> Float[Array, " n"]:
+def stratified_uniforms(key: Key[Scalar, ""], n: int) -> Float[Array, " n"]:
     """n numbers in [0, 1), each of them uniform, together evenly spaced: (i/n + u) mod 1.
 
     Noise levels at such quantiles make a steadier gradient than independent ones (Kingma et al.,

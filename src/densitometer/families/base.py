@@ -84,7 +84,7 @@ class Family(abc.ABC, Generic[State]):
     """Points a step sees; all, if there are fewer."""
 
     @property
-    def drawn(self) -> int:
+    def points_per_step(self) -> int:
         """Points that a step is given: `batch_size`, unless a family looks at more than it fits."""
         return self.batch_size
 

@@ -39,7 +39,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.blocks import denoising, odes
-from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.denoising import posterior_mean, stratified_uniforms
 from densitometer.blocks.nets import FeatureMLP
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
@@ -118,24 +118,24 @@ class FlowModel(HasDensity, HasPath, HasDiagnostics):
 
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
         start = jax.random.normal(key, (self.dim,))
-        last, steps = self._ticks(SAMPLE_STEP)
+        last, steps = self._log_time_grid(SAMPLE_STEP)
         return odes.trajectory(self._by_clock, start, 0.0, last, frames=frames, steps=steps)
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        last, steps = self._ticks(ODE_STEP)
+        last, steps = self._log_time_grid(ODE_STEP)
         flow = odes.flow(self._by_clock, z, last, 0.0, steps=steps)
         return log_normal(flow.end) + flow.log_det
 
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> dict[str, Float[Array, " n"]]:
         """``nfe``: how often the network is evaluated for each of n samples."""
-        return {"nfe": jnp.full(n, float(odes.evaluations(self._ticks(SAMPLE_STEP)[1])))}
+        return {"nfe": jnp.full(n, float(odes.evaluations(self._log_time_grid(SAMPLE_STEP)[1])))}
 
     def _by_clock(self, z: Float[Array, " d"], s: Float[Array, ""]) -> Float[Array, " d"]:
         """dz/ds = v(z, t) dt/ds, in whose time s = −log n the field is equally smooth all along."""
         a, n = 1 - self.sigma_min, jnp.exp(-s)
         return self.velocity(z, (1 - n) / a) * (n / a)
 
-    def _ticks(self, length: float) -> tuple[float, int]:
+    def _log_time_grid(self, length: float) -> tuple[float, int]:
         """S, where the clock ends, and in how many steps."""
         last = -math.log(self.sigma_min)
         return last, math.ceil(last / length)
@@ -177,7 +177,7 @@ class CNF(Family[CNFState]):
     """Gradient steps at the standard budget."""
     batch_size: Count = 256
     """Points a step of flow matching; each gets its own noise and time."""
-    reference: CountOrZero = 2048
+    posterior_points: CountOrZero = 2048
     """Points whose lines may lead through a place: a step fits their mean direction there. 0 for
     the direction of a single line, as in the textbooks."""
     objective: Literal["matching", "likelihood", "both"] = "matching"
@@ -209,15 +209,17 @@ class CNF(Family[CNFState]):
 
     def conflicts(self) -> Iterator[str]:
         """Too few points for a mean over them or for a likelihood, or too little noise."""
-        yield from denoising.conflicts(self.reference, self.batch_size, "sigma_min", self.sigma_min)
-        if self.objective != "matching" and self.likelihood_batch > self.drawn:
-            most = f"the points of a step, {self.drawn}"
+        yield from denoising.conflicts(
+            self.posterior_points, self.batch_size, "sigma_min", self.sigma_min
+        )
+        if self.objective != "matching" and self.likelihood_batch > self.points_per_step:
+            most = f"the points of a step, {self.points_per_step}"
             yield f"likelihood_batch must be at most {most}, not {self.likelihood_batch}"
 
     @property
-    def drawn(self) -> int:
-        """Points that a step is given: its targets are means over `reference` of them."""
-        return max(self.batch_size, self.reference)
+    def points_per_step(self) -> int:
+        """Points that a step is given: its targets are means over `posterior_points` of them."""
+        return max(self.batch_size, self.posterior_points)
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> CNFState:
         """A fresh network, near the flow of a Gaussian to itself."""
@@ -232,9 +234,11 @@ class CNF(Family[CNFState]):
         if self.objective == "matching":
             return self._match(key, state, batch)
         if self.objective == "likelihood":
-            return self._climb(key, state, batch)
+            return self._likelihood_step(key, state, batch)
         first, _ = self._phases()
-        return jax.lax.cond(state.count < first, self._match, self._climb, key, state, batch)
+        return jax.lax.cond(
+            state.count < first, self._match, self._likelihood_step, key, state, batch
+        )
 
     def loss(self, key: Key[Scalar, ""], state: CNFState, batch: Float[Array, "b d"]) -> Scalar:
         """−log q of the averaged parameters, nats: one curve for all objectives, and not random."""
@@ -247,7 +251,7 @@ class CNF(Family[CNFState]):
 
     def _match(self, key: Key[Scalar, ""], state: CNFState, batch: Any) -> tuple[CNFState, Info]:
         loss, gradient = jax.value_and_grad(self._matching_loss)(
-            state.network, key, batch[: self.batch_size], batch if self.reference else None
+            state.network, key, batch[: self.batch_size], batch if self.posterior_points else None
         )
         optimiser, _ = self._optimisers()
         network, matching = descend(optimiser, gradient, state.matching, state.network)
@@ -255,7 +259,9 @@ class CNF(Family[CNFState]):
         new = CNFState(network, averaged, matching, state.likelihood, state.count + 1)
         return new, {"loss": loss}
 
-    def _climb(self, key: Key[Scalar, ""], state: CNFState, batch: Any) -> tuple[CNFState, Info]:
+    def _likelihood_step(
+        self, key: Key[Scalar, ""], state: CNFState, batch: Any
+    ) -> tuple[CNFState, Info]:
         points = batch[: self.likelihood_batch]
         loss, gradient = jax.value_and_grad(negative_log_likelihood)(
             state.averaged, points, self.tolerance
@@ -280,7 +286,7 @@ class CNF(Family[CNFState]):
         """
         time_key, noise_key = jax.random.split(key)
         a = 1 - self.sigma_min
-        n = self.sigma_min ** (1 - jnp.sqrt(lattice(time_key, len(x1))))
+        n = self.sigma_min ** (1 - jnp.sqrt(stratified_uniforms(time_key, len(x1))))
         t = (1 - n) / a
         x = t[:, None] * x1 + n[:, None] * jax.random.normal(noise_key, x1.shape)
         if points is not None:

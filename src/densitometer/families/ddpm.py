@@ -51,7 +51,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.blocks import denoising, odes
-from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.denoising import posterior_mean, stratified_uniforms
 from densitometer.blocks.nets import Dropout, FeatureMLP
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
@@ -129,9 +129,11 @@ class Schedule:
         return size / size.sum()
 
     def draw(self, key: Key[Scalar, ""], n: int, probabilities: np.ndarray) -> Int[Array, " n"]:
-        """`n` indices by p_t: a lattice of its quantiles."""
+        """`n` indices drawn by p_t, at stratified quantiles."""
         quantiles = jnp.asarray(np.cumsum(probabilities), jnp.float32)
-        return jnp.minimum(jnp.searchsorted(quantiles, lattice(key, n)), self.timesteps - 1)
+        return jnp.minimum(
+            jnp.searchsorted(quantiles, stratified_uniforms(key, n)), self.timesteps - 1
+        )
 
     def walk(self, steps: int) -> np.ndarray:
         """Indices of at most `steps` of the T steps, from last to first.
@@ -349,7 +351,7 @@ class DDPM(Family[DDPMState]):
     """Gradient steps at the standard budget."""
     batch_size: Count = 256
     """Points a step; each gets its own noise and t."""
-    reference: CountOrZero = 2048
+    posterior_points: CountOrZero = 2048
     """Points that a noisy one may have come from: a step fits the mean of ε, given x_t, over them.
     0 for the ε that was added, as in the textbooks."""
     learning_rate: Positive = 1e-2
@@ -385,12 +387,14 @@ class DDPM(Family[DDPMState]):
         if self.sampler != "flow" and self.sample_steps > self.timesteps:
             most = f"timesteps = {self.timesteps}"
             yield f"sample_steps must be at most {most}, not {self.sample_steps}"
-        yield from denoising.conflicts(self.reference, self.batch_size, "offset", self.offset)
+        yield from denoising.conflicts(
+            self.posterior_points, self.batch_size, "offset", self.offset
+        )
 
     @property
-    def drawn(self) -> int:
-        """Points that a step is given: its targets are means over `reference` of them."""
-        return max(self.batch_size, self.reference)
+    def points_per_step(self) -> int:
+        """Points that a step is given: its targets are means over `posterior_points` of them."""
+        return max(self.batch_size, self.posterior_points)
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> DDPMState:
         """A fresh predictor."""
@@ -402,7 +406,7 @@ class DDPM(Family[DDPMState]):
     ) -> tuple[DDPMState, Info]:
         """One Adam step on the loss of the predicted noise."""
         key, drop_key = jax.random.split(key)
-        x0, points = batch[: self.batch_size], batch if self.reference else None
+        x0, points = batch[: self.batch_size], batch if self.posterior_points else None
         loss, gradient = jax.value_and_grad(self._noise_loss)(
             state.network, key, x0, points, drop_key
         )

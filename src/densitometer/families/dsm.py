@@ -38,7 +38,7 @@ import optax
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.blocks import denoising, odes
-from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.denoising import posterior_mean, stratified_uniforms
 from densitometer.blocks.nets import Dropout, FeatureMLP
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
@@ -238,7 +238,7 @@ class DSM(Family[DSMState]):
     """Gradient steps at the standard budget."""
     batch_size: Count = 256
     """Points a step; each gets its own noise and noise level."""
-    reference: CountOrZero = 2048
+    posterior_points: CountOrZero = 2048
     """Points that a noisy one may have come from: a step fits their mean, given x. 0 for the x₀
     that was blurred, as in the textbooks."""
     learning_rate: Positive = 1e-2
@@ -272,12 +272,12 @@ class DSM(Family[DSMState]):
             yield f"sigma_min must be below sigma_max = {self.sigma_max}, not {self.sigma_min}"
         least = "sigma_min" if self.sigma is None else "sigma"
         noise = getattr(self, least)
-        yield from denoising.conflicts(self.reference, self.batch_size, least, noise)
+        yield from denoising.conflicts(self.posterior_points, self.batch_size, least, noise)
 
     @property
-    def drawn(self) -> int:
-        """Points that a step is given: its targets are means over `reference` of them."""
-        return max(self.batch_size, self.reference)
+    def points_per_step(self) -> int:
+        """Points that a step is given: its targets are means over `posterior_points` of them."""
+        return max(self.batch_size, self.posterior_points)
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> DSMState:
         """A fresh denoiser."""
@@ -289,7 +289,7 @@ class DSM(Family[DSMState]):
     ) -> tuple[DSMState, Info]:
         """One Adam step on the denoising loss."""
         key, drop_key = jax.random.split(key)
-        x0, points = batch[: self.batch_size], batch if self.reference else None
+        x0, points = batch[: self.batch_size], batch if self.posterior_points else None
         drop = jax.vmap(lambda k: Dropout(self.dropout, k))(jax.random.split(drop_key, len(x0)))
         loss, gradient = jax.value_and_grad(self._denoising_loss)(
             state.network, key, x0, points, drop
@@ -341,14 +341,14 @@ class DSM(Family[DSMState]):
         return jnp.mean((output - target) ** 2)
 
     def _noise_levels(self, key: Key[Scalar, ""], n: int) -> Float[Array, " n"]:
-        """log σ with density ∝ √(sin τ cos τ), a lattice of n quantiles."""
+        """log σ with density ∝ √(sin τ cos τ), at stratified quantiles."""
         if self.sigma is not None:
             return jnp.full(n, math.log(self.sigma))
         levels = np.linspace(math.log(self.sigma_min), math.log(self.sigma_max), 1001)
         density = np.cosh(levels) ** -0.5  # sin τ cos τ = 1 / (2 cosh log σ)
         quantiles = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
         table = jnp.asarray(quantiles / quantiles[-1], jnp.float32)
-        return jnp.interp(lattice(key, n), table, jnp.asarray(levels, jnp.float32))
+        return jnp.interp(stratified_uniforms(key, n), table, jnp.asarray(levels, jnp.float32))
 
     def _optimiser(self) -> Optimiser:
         return adam(self.learning_rate, self.steps, weight_decay=self.weight_decay)

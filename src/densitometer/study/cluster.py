@@ -73,7 +73,7 @@ def run_on(
     cells: Sequence[Cell],
     work: Work,
     kept: Callable[[Cell], bytes | None],
-    alike: Callable[[Cell], Hashable],
+    compile_key: Callable[[Cell], Hashable],
     *,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Generator[Event]:
@@ -114,7 +114,7 @@ def run_on(
             busy = set(places.values())
             for worker in workers:
                 if waiting and worker not in busy:
-                    cell = take(waiting, alike, compiled[worker], compiled.values())
+                    cell = take(waiting, compile_key, compiled[worker], compiled.values())
                     futures[cell] = client.submit(
                         *(_run, cargo, cell, kept(cell), topic),
                         key=f"{cell} {topic}",

@@ -27,17 +27,18 @@ def run_locally(
     cells: Sequence[Cell],
     work: Work,
     kept: Callable[[Cell], bytes | None],
-    alike: Callable[[Cell], Hashable],
+    compile_key: Callable[[Cell], Hashable],
     *,
     workers: int,
     log: Path,
     device: str = "cpu",
 ) -> Generator[Event]:
-    """Run cells in processes of this machine, in the order given but for those that are `alike`.
+    """Run cells in processes of this machine, in the order given, but as `take` prefers.
 
-    What a cell compiles serves all cells for which `alike` gives the same, unless that is None. A
-    worker that dies is replaced, and its cell goes on from what is `kept` of it. Whatever workers
-    print, and the last words of one that crashes, go to the file `log`.
+    What a cell compiles serves all cells of the same `compile_key`; None stands for a cell that
+    compiles nothing worth sharing. A worker that dies is replaced, and its cell goes on from what
+    is `kept` of it. Whatever workers print, and the last words of one that crashes, go to the file
+    `log`.
     """
     queue, deaths = deque(cells), Counter[Cell]()
     workers, available = min(workers, len(cells)), cores()
@@ -49,7 +50,7 @@ def run_locally(
         while True:
             for worker in crew:
                 if worker.cell is None and queue:
-                    cell = take(queue, alike, worker.compiled, [one.compiled for one in crew])
+                    cell = take(queue, compile_key, worker.compiled, [one.compiled for one in crew])
                     worker.give(cell, kept(cell))
             busy: dict[Any, _Worker] = {
                 worker.pipe: worker for worker in crew if worker.cell is not None
@@ -81,7 +82,7 @@ def run_locally(
 
 def take(
     queue: deque[Cell],
-    alike: Callable[[Cell], Hashable],
+    compile_key: Callable[[Cell], Hashable],
     mine: set[Hashable],
     everyones: Iterable[set[Hashable]],
 ) -> Cell:
@@ -89,13 +90,13 @@ def take(
 
     The first for which it need not compile; else the first for which nobody has; else the first.
     """
-    shared = lambda cell: alike(cell) is not None
+    shared = lambda cell: compile_key(cell) is not None
     begun = set().union(*everyones)
-    own = (cell for cell in queue if shared(cell) and alike(cell) in mine)
-    new = (cell for cell in queue if shared(cell) and alike(cell) not in begun)
+    own = (cell for cell in queue if shared(cell) and compile_key(cell) in mine)
+    new = (cell for cell in queue if shared(cell) and compile_key(cell) not in begun)
     cell = next(itertools.chain(own, new, queue))
     queue.remove(cell)
-    mine.add(alike(cell))
+    mine.add(compile_key(cell))
     return cell
 
 

@@ -17,7 +17,7 @@ Execute = Callable[
     [Sequence[Cell], Work, Callable[[Cell], bytes | None], Callable[[Cell], Hashable]],
     Generator[Event, None, None],
 ]
-"""Runs cells, given what runs one, what is kept of it and which are alike; yields what happens."""
+"""Runs cells, given what runs one, its checkpoint if any and its compile key; yields events."""
 
 WRITE_EVERY = 5.0
 """Seconds after which `results.csv` may be behind."""
@@ -57,7 +57,7 @@ def run(
         execute = functools.partial(run_locally, workers=workers, log=log, device=store.plan.device)
     with (
         Display(missing, store.plan, console, workers=workers, done=done) as display,
-        contextlib.closing(execute(missing, work, store.kept, _alike(store.plan))) as events,
+        contextlib.closing(execute(missing, work, store.kept, _compile_key(store.plan))) as events,
     ):
         written = time.monotonic()
         for event in events:
@@ -78,8 +78,8 @@ def run(
     return failures
 
 
-def _alike(plan: Plan) -> Callable[[Cell], str | None]:
-    """The family of what is trained; the references, which are quick, fill gaps wherever."""
+def _compile_key(plan: Plan) -> Callable[[Cell], str | None]:
+    """The family of a cell that is trained; the references, which are quick, fill gaps wherever."""
     return lambda cell: cell.family if plan.work(cell) else None
 
 
