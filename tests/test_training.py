@@ -132,6 +132,10 @@ def test_a_batch_is_drawn_with_replacement_or_is_all_there_is_from_anywhere_on()
     assert np.array_equal(np.sort(all_, axis=1), np.broadcast_to(data[:, 0], all_.shape))
 
 
+class SightedInfo(toy.MeanInfo):
+    first: jax.Array
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sighted(toy.MeanFamily):
     """Asks for all points, to see which come first: `step_first` is their mean, squared."""
@@ -142,7 +146,7 @@ class Sighted(toy.MeanFamily):
 
     def step(self, key, state, batch):
         state, info = super().step(key, state, batch)
-        return state, info | {"first": jnp.mean(batch[:50, 0]) ** 2}
+        return state, SightedInfo(info.loss, jnp.mean(batch[:50, 0]) ** 2)
 
 
 def test_sorted_points_are_no_worse_than_others(data):

@@ -286,7 +286,7 @@ def advance(setup: Setup, run: Run, start: int, end: int) -> tuple[Run, dict[str
     """The run after the steps from `start` to `end`, and each seed's mean of what they report."""
     args = (setup.family, end - start, setup.keys, run.states, jnp.asarray(start), setup.data)
     states, info = jax.block_until_ready(_each(_scan, (None, None, 0, 0, None, 0), *args))
-    columns = {f"step_{name}": np.asarray(value, float) for name, value in info.items()}
+    columns = {name: np.asarray(value, float) for name, value in info.columns().items()}
     return dataclasses.replace(run, states=states), columns
 
 
