@@ -18,6 +18,7 @@ import toy
 from densitometer import checkpoint, training
 from densitometer.families import FAMILIES
 from densitometer.models import HasDensity, HasPath, HasScore, Standardiser, batched
+from densitometer.seeds import each, keys_for
 
 pytestmark = pytest.mark.parametrize("name", FAMILIES)
 
@@ -73,17 +74,17 @@ def standardised():
 
 def begin(family, data, keys):
     """The states that fits begin with: as all below, with an axis for the seeds, as `fit` does."""
-    return training._each(training._init, (None, 0, 0), family, keys, data)
+    return each(training._init, (None, 0, 0), family, keys, data)
 
 
 def advance(family, state, start, data, keys, steps=None):
     """As far as `fit` goes between two evaluations, with the program that it has compiled."""
     axes, steps = (None, None, 0, 0, None, 0), steps or family.steps // EVALUATIONS
-    return training._each(training._scan, axes, family, steps, keys, state, jnp.asarray(start), data)
+    return each(training._scan, axes, family, steps, keys, state, jnp.asarray(start), data)
 
 
 def keys(*seeds):
-    return training._keys(seeds, "fit")
+    return keys_for(seeds, "fit")
 
 
 def test_a_family_is_hashable_json_and_its_help(name):
@@ -175,7 +176,7 @@ def test_the_info_documents_each_of_its_fields(name, standardised):
 
 
 def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
-    family, mapped = short(name), cast(Any, training._each)
+    family, mapped = short(name), cast(Any, each)
     compiled = set()
     for seed in range(3):
         state = begin(family, standardised[None] + seed, keys(seed))
