@@ -60,7 +60,7 @@ def learn(family: CNF, train: jax.Array, holdout: jax.Array) -> Curve:
     chunk = family.steps // POINTS
 
     def step(state, key):
-        rows = jax.random.randint(key, (family.drawn,), 0, len(train))
+        rows = jax.random.randint(key, (family.points_per_step,), 0, len(train))
         return family.step(key, state, train[rows])[0], None
 
     def advance(state, key):

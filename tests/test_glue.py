@@ -11,6 +11,7 @@ import pytest
 
 import densitometer as dm
 import toy
+from densitometer.blocks import chains
 from densitometer.blocks.nets import Dropout
 from densitometer.blocks.optim import descend
 from densitometer.estimates import Estimate, Provenance
@@ -60,7 +61,7 @@ class Opposed(toy.MeanFamily):
         state = dataclasses.replace(
             state, mean=state.mean + 0.05, count=state.count + jnp.ones_like(state.count)
         )
-        return state, {"loss": jnp.asarray(0.0)}
+        return state, toy.MeanInfo(jnp.asarray(0.0))
 
     def loss(self, key, state, batch):
         return -state.count.astype(jnp.float32)
@@ -105,8 +106,8 @@ def test_the_penalty_of_a_step_is_that_of_its_time():
     batch = jax.random.normal(jax.random.key(4), (64, 2))
     state = family.init(jax.random.key(5), batch)
     late = dataclasses.replace(state, time=jnp.asarray(10))
-    losses = [family.step(jax.random.key(0), s, batch)[1]["loss"] for s in (state, late)]
-    values = [family.step(jax.random.key(0), s, batch)[1]["value"] for s in (state, late)]
+    losses = [family.step(jax.random.key(0), s, batch)[1].loss for s in (state, late)]
+    values = [family.step(jax.random.key(0), s, batch)[1].value for s in (state, late)]
     early, end = (float(loss + value) for loss, value in zip(losses, values, strict=True))
     assert end == pytest.approx(family.penalty_decay * early, rel=1e-3)
 
@@ -133,7 +134,7 @@ def test_ddim_ends_in_the_data_with_the_least_noise_not_in_their_mean():
     """Each step changes nothing, and the last divides by cos τ₁; the mean would be x cos τ₁."""
     angles = np.array([1.4, 1.0, 0.6])
     start = jnp.array([0.8, -1.1])
-    states = np.asarray(ddpm.ddim(jax.random.key(0), Standard(), start, angles))
+    states = np.asarray(chains.ddim(jax.random.key(0), Standard(), start, angles))
     kept = np.prod(np.cos(np.diff(angles)))
     np.testing.assert_allclose(states[-2], kept * start, rtol=1e-5)
     np.testing.assert_allclose(states[-1], states[-2] / math.cos(angles[-1]), rtol=1e-5)

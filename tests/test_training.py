@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import densitometer as dm
 import toy
-from densitometer import training
+from densitometer import curves, preparation, training
 from densitometer.models import Standardiser
 from densitometer.randomness import key_for
 
@@ -50,10 +50,10 @@ def test_own_and_common_curves_are_of_the_holdout_set(data):
     standardiser = fit.model.standardiser
     order_key, blur_key = jax.random.split(key_for(0, "data"))
     ordered = jax.random.permutation(order_key, standardiser.forward(jnp.asarray(train)))
-    h = float(training._common_bandwidth(ordered))
+    h = float(curves.common_bandwidth(ordered))
     noise = h * np.asarray(jax.random.normal(blur_key, z.shape))
     key = jax.random.fold_in(key_for(0, "fit"), 0)
-    samples = np.asarray(standardiser.forward(fit.model.sample(key, training.CURVE_SAMPLES)))
+    samples = np.asarray(standardiser.forward(fit.model.sample(key, curves.CURVE_SAMPLES)))
     apart = np.concatenate([z + noise, z - noise])[:, None] - samples[None]
     kernels = np.exp(-np.sum(apart**2, axis=2) / (2 * h**2)) / (2 * np.pi * h**2)
     common = -np.mean(np.log(np.mean(kernels, axis=1)))
@@ -68,9 +68,9 @@ def test_the_common_curve_is_lowest_for_the_law_itself():
     h, normal = jnp.asarray(0.6), jax.random.normal
     keys = jax.random.split(jax.random.key(0), 3)
     points, noise = (normal(k, (n, 2)) for k, n in zip(keys[:2], (4000, 2000), strict=True))
-    blurred = training._blur(keys[2], points, h)
+    blurred = curves.blur(keys[2], points, h)
     assert np.std(blurred) == pytest.approx(np.sqrt(1 + 0.6**2), rel=4 / np.sqrt(2 * 8000))
-    at = {s: -training._kde_log_likelihood(s * noise, blurred, h) for s in (0.8, 0.9, 1, 1.1, 1.2)}
+    at = {s: -curves.kde_log_likelihood(s * noise, blurred, h) for s in (0.8, 0.9, 1, 1.1, 1.2)}
     assert min(at, key=at.__getitem__) == 1
     # Both are N(0, (1 + h²) I) then: the entropy, up to the sampling of points and of noise.
     entropy = np.log(2 * np.pi * np.e * (1 + 0.6**2))
@@ -132,17 +132,21 @@ def test_a_batch_is_drawn_with_replacement_or_is_all_there_is_from_anywhere_on()
     assert np.array_equal(np.sort(all_, axis=1), np.broadcast_to(data[:, 0], all_.shape))
 
 
+class SightedInfo(toy.MeanInfo):
+    first: jax.Array
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sighted(toy.MeanFamily):
     """Asks for all points, to see which come first: `step_first` is their mean, squared."""
 
     @property
-    def drawn(self):
+    def points_per_step(self):
         return 10**6
 
     def step(self, key, state, batch):
         state, info = super().step(key, state, batch)
-        return state, info | {"first": jnp.mean(batch[:50, 0]) ** 2}
+        return state, SightedInfo(info.loss, jnp.mean(batch[:50, 0]) ** 2)
 
 
 def test_sorted_points_are_no_worse_than_others(data):
@@ -170,14 +174,14 @@ def test_curves_csv_keeps_every_digit(data):
 )
 def test_a_budget_scales_steps_and_rounds_to_one_step(steps, standard, smoke):
     family = toy.MeanFamily(steps=steps)
-    assert training.at_budget(family, "standard").steps == standard
-    assert training.at_budget(family, "smoke").steps == smoke
+    assert preparation.at_budget(family, "standard").steps == standard
+    assert preparation.at_budget(family, "smoke").steps == smoke
 
 
 @given(st.integers(1, 10**9), st.integers(1, 50))
 @settings(derandomize=True)
 def test_evaluations_are_as_many_as_asked_or_one_a_step_and_the_last_is_at_the_end(steps, n):
-    moments = training.evaluation_steps(steps, n)
+    moments = preparation.evaluation_steps(steps, n)
     gaps = np.diff([0, *moments])
     assert len(moments) == min(steps, n)
     assert moments[-1] == steps
@@ -260,22 +264,22 @@ def test_what_says_how_often_is_refused_in_a_sentence(data, given, message):
 
 @pytest.mark.parametrize("budget", ["huge", ["smoke"], None, 3])
 def test_a_budget_that_there_is_not_is_a_sentence(budget):
-    at_budget = inspect.unwrap(training.at_budget)  # for whom no beartype stands at the door
+    at_budget = inspect.unwrap(preparation.at_budget)  # for whom no beartype stands at the door
     with pytest.raises(dm.UsageError, match=r"there is no budget .*; choose from smoke, standard"):
         at_budget(toy.MeanFamily(), budget)
 
 
 @pytest.mark.parametrize("family", ["dsm", toy.MeanFamily, None])
 def test_what_is_no_family_is_a_sentence(family):
-    at_budget = inspect.unwrap(training.at_budget)
+    at_budget = inspect.unwrap(preparation.at_budget)
     with pytest.raises(dm.UsageError, match="a family is made by families"):
         at_budget(family, "smoke")
 
 
 def test_budgets_scale_steps(data):
-    assert training.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 80
-    assert training.at_budget(toy.MeanFamily(steps=8000), "standard").steps == 8000
-    assert training.at_budget(toy.MeanFamily(steps=8000), "long").steps == 32000
+    assert preparation.at_budget(toy.MeanFamily(steps=8000), "smoke").steps == 80
+    assert preparation.at_budget(toy.MeanFamily(steps=8000), "standard").steps == 8000
+    assert preparation.at_budget(toy.MeanFamily(steps=8000), "long").steps == 32000
     with pytest.raises(dm.UsageError, match="no budget 'huge'"):
         dm.fit(toy.MeanFamily(), *data, budget="huge")
 

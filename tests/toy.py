@@ -10,7 +10,7 @@ import numpy as np
 
 from densitometer.domains import Count, CountOrZero, Steps
 from densitometer.estimates import EXACT, Provenance
-from densitometer.families.base import Family
+from densitometer.families.base import Family, Info
 from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, Standardiser
 
@@ -50,6 +50,10 @@ class MeanState(eqx.Module):
     count: jax.Array
 
 
+class MeanInfo(Info):
+    loss: jax.Array
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeanFamily(Family[MeanState]):
     """Learns the mean of a unit Gaussian by gradient descent on the negative log-likelihood.
@@ -72,7 +76,7 @@ class MeanFamily(Family[MeanState]):
         mean = state.mean + 0.05 * pull
         mean = jnp.where(state.count >= self.breaks_at, jnp.nan, mean)
         new = MeanState(mean, state.count + 1)
-        return new, {"loss": self.loss(key, state, batch)}
+        return new, MeanInfo(self.loss(key, state, batch))
 
     def loss(self, key, state, batch):
         return -jnp.mean(jax.vmap(lambda z: log_normal(z - state.mean))(batch))

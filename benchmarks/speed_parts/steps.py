@@ -60,7 +60,7 @@ def denoising() -> Found:
     from densitometer import families
 
     # Of the textbook's loss, whose target is one draw.
-    family = families.get("cnf", width=WIDTH, depth=DEPTH, batch_size=BATCH, reference=0)
+    family = families.get("cnf", width=WIDTH, depth=DEPTH, batch_size=BATCH, posterior_points=0)
     run, state = stepper(family)
     *sizes, last = [w.shape for w in cast(Any, state).network.mlp.weights]
     sizes.append(last[::-1])  # the last layer's weights lie the other way round

@@ -174,7 +174,7 @@ def test_a_path_begins_in_noise_ends_in_the_sample(network):
 def test_evaluations_are_reported(network):
     flow = model(network)
     told = flow.diagnostics(jax.random.key(0), 20)["nfe"]
-    _, steps = flow._ticks(cnf.SAMPLE_STEP)
+    _, steps = flow._log_time_grid(cnf.SAMPLE_STEP)
     np.testing.assert_array_equal(told, np.full(20, 6 * steps + 1))
 
 

@@ -1,6 +1,9 @@
 """What every family promises, asked of every member of the registry, new ones unasked."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import json
 from functools import partial
 from typing import Any, cast
@@ -15,6 +18,7 @@ import toy
 from densitometer import checkpoint, training
 from densitometer.families import FAMILIES
 from densitometer.models import HasDensity, HasPath, HasScore, Standardiser, batched
+from densitometer.seeds import each, keys_for
 
 pytestmark = pytest.mark.parametrize("name", FAMILIES)
 
@@ -70,19 +74,17 @@ def standardised():
 
 def begin(family, data, keys):
     """The states that fits begin with: as all below, with an axis for the seeds, as `fit` does."""
-    return training._each(training._init, (None, 0, 0), family, keys, data)
+    return each(training._init, (None, 0, 0), family, keys, data)
 
 
 def advance(family, state, start, data, keys, steps=None):
     """As far as `fit` goes between two evaluations, with the program that it has compiled."""
     axes, steps = (None, None, 0, 0, None, 0), steps or family.steps // EVALUATIONS
-    return training._each(
-        training._scan, axes, family, steps, keys, state, jnp.asarray(start), data
-    )
+    return each(training._scan, axes, family, steps, keys, state, jnp.asarray(start), data)
 
 
 def keys(*seeds):
-    return training._keys(seeds, "fit")
+    return keys_for(seeds, "fit")
 
 
 def test_a_family_is_hashable_json_and_its_help(name):
@@ -143,8 +145,9 @@ def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
     new, info = advance(family, state, 0, standardised[None], keys(0))
     describe = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
     assert describe(new) == describe(state)
-    assert "loss" in info
-    assert all(v.shape == (1,) and np.isfinite(v).all() for v in info.values())
+    columns = info.columns()
+    assert "step_loss" in columns
+    assert all(v.shape == (1,) and np.isfinite(v).all() for v in columns.values())
     changed = [
         not np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(new), strict=True)
@@ -153,13 +156,32 @@ def test_states_keep_their_shape_and_infos_are_scalars(name, standardised):
     assert any(changed)
 
 
+def test_the_info_documents_each_of_its_fields(name, standardised):
+    """They are columns of `curves.csv`, in the order of the alphabet."""
+    family = short(name)
+    _, shapes = jax.eval_shape(
+        lambda data: family.step(keys(0)[0], family.init(keys(0)[0], data), data), standardised
+    )
+    info = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    body = cast(ast.ClassDef, ast.parse(inspect.getsource(type(info))).body[0]).body
+    documented = {
+        ast.unparse(field.target)
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    assert documented == {field.name for field in dataclasses.fields(info)}
+    columns = list(info.columns())
+    assert columns == sorted(columns)
+    assert set(columns) <= {f"step_{field}" for field in documented}
+
+
 def test_a_family_compiles_once_for_all_seeds_and_data(name, standardised):
-    family, each = short(name), cast(Any, training._each)
+    family, mapped = short(name), cast(Any, each)
     compiled = set()
     for seed in range(3):
         state = begin(family, standardised[None] + seed, keys(seed))
         advance(family, state, seed, standardised[None] + seed, keys(seed))
-        compiled.add(each._cached._cache_size())
+        compiled.add(mapped._cached._cache_size())
     assert len(compiled) == 1
 
 
@@ -190,7 +212,7 @@ def test_seeds_together_are_those_alone(name, standardised):
 
     def losses(keys, data):
         state = begin(family, data, keys)
-        return advance(family, state, 0, data, keys, steps=3)[1]["loss"]
+        return advance(family, state, 0, data, keys, steps=3)[1].loss
 
     alone = np.concatenate([losses(keys(i), data) for i in range(3)])
     together = losses(keys(0, 1, 2), jnp.concatenate([data] * 3))

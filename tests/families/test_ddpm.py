@@ -9,15 +9,8 @@ import numpy as np
 import pytest
 
 import toy
-from densitometer.families.ddpm import (
-    DDPM,
-    DDPMModel,
-    NoisePredictor,
-    Schedule,
-    ancestral,
-    bound_rest,
-    bound_term,
-)
+from densitometer.blocks.chains import Schedule, ancestral
+from densitometer.families.ddpm import DDPM, DDPMModel, NoisePredictor, bound_rest, bound_term
 from densitometer.models import Standardiser, batched
 
 MEAN = jnp.array([0.5, -1.0])

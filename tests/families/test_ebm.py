@@ -1,5 +1,7 @@
 """The energy-based model's objectives against laws whose optimum is known."""
 
+from typing import cast
+
 import equinox as eqx
 import jax
 import jax.flatten_util
@@ -14,6 +16,7 @@ from densitometer.blocks.energies import SPREAD, Energy, log_normaliser
 from densitometer.families.ebm import (
     EBM,
     Chains,
+    EBMInfo,
     Proposal,
     contrast,
     log_normaliser_estimate,
@@ -177,18 +180,20 @@ def test_the_chains_give_the_gradient_of_the_likelihood(pcd):
     start = Chains(jnp.full((n, 2), -1.5), jnp.asarray(0.05))
 
     def move(chains, key):
-        chains, info = pcd._move(key, energy, proposal, chains)
+        chains, *shares = pcd._move(key, energy, proposal, chains)
         slope = jax.grad(lambda t: contrast(rebuild(t), batch, chains.points))(flat)
-        return chains, (slope, info)
+        return chains, (slope, *shares)
 
-    _, (slopes, info) = jax.lax.scan(move, start, jax.random.split(jax.random.key(0), moves))
+    _, (slopes, acceptance, jumps) = jax.lax.scan(
+        move, start, jax.random.split(jax.random.key(0), moves)
+    )
     kept = np.asarray(slopes)[20:].reshape(10, -1, len(flat)).mean(axis=1)
     error = kept.std(axis=0, ddof=1) / np.sqrt(10)
     wanted = np.asarray(jax.grad(exact)(flat))
     assert np.linalg.norm(wanted) > 50 * np.linalg.norm(error)
     assert np.all(np.abs(kept.mean(axis=0) - wanted) < 5 * error + 1e-3)
-    assert float(jnp.mean(info["acceptance"][20:])) == pytest.approx(0.6, abs=0.05)
-    assert 0.2 < float(jnp.mean(info["jumps"][20:])) < 0.95
+    assert float(jnp.mean(acceptance[20:])) == pytest.approx(0.6, abs=0.05)
+    assert 0.2 < float(jnp.mean(jumps[20:])) < 0.95
 
 
 def test_contrastive_divergence_trains_stably_and_weighs_modes(pcd, tmp_path):
@@ -200,10 +205,13 @@ def test_contrastive_divergence_trains_stably_and_weighs_modes(pcd, tmp_path):
     raw = jnp.asarray(raw, jnp.float32)
     data = Standardiser.from_data(raw).forward(raw)
     state = training._init(pcd, jax.random.key(0), data)
-    state, info = training._scan(pcd, pcd.steps, jax.random.key(0), state, jnp.asarray(0), data)
+    state, scanned = training._scan(pcd, pcd.steps, jax.random.key(0), state, jnp.asarray(0), data)
     assert all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(state))
-    assert 0.4 < info["acceptance"] < 0.8
-    assert 0.1 < info["jumps"] < 1
+    info = cast(EBMInfo, scanned)
+    assert info.acceptance is not None
+    assert info.jumps is not None
+    assert 0.4 < info.acceptance < 0.8
+    assert 0.1 < info.jumps < 1
     # The exact law, on a lattice: its weights, and what it loses to the true one.
     model = pcd.model(state)
     got = np.asarray(jax.vmap(model.log_prob)(data), np.float64)
@@ -242,3 +250,14 @@ def test_the_curves_show_the_negative_log_likelihood(objective):
     got = np.asarray(jax.lax.map(lambda k: family.loss(k, state, data), keys))
     assert np.std(got) < 0.02
     assert np.mean(got) == pytest.approx(float(exact), abs=4 * np.std(got) / np.sqrt(8) + 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("objective", "columns"),
+    [("nce", ["step_loss"]), ("pcd", ["step_acceptance", "step_jumps", "step_loss"])],
+)
+def test_only_chains_report_what_was_accepted(objective, columns):
+    family = EBM(objective=objective, width=4, depth=1, negatives=16, components=2)
+    data, key = gaussian(50), jax.random.key(0)
+    _, info = family.step(key, family.init(key, data), data)
+    assert list(info.columns()) == columns

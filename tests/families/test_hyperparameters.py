@@ -26,11 +26,19 @@ SENSELESS = [
     (
         "dsm",
         {"sigma_min": 1e-4},
-        "sigma_min must be at least 0.001 unless reference is 0, not 0.0001",
+        "sigma_min must be at least 0.001 unless posterior_points is 0, not 0.0001",
     ),
-    ("dsm", {"sigma": 1e-4}, "sigma must be at least 0.001 unless reference is 0, not 0.0001"),
+    (
+        "dsm",
+        {"sigma": 1e-4},
+        "sigma must be at least 0.001 unless posterior_points is 0, not 0.0001",
+    ),
     ("dsm", {"sigma": 0.0}, "sigma must be a number from 1e-05 to 10000 or None, not 0.0"),
-    ("dsm", {"batch_size": 4096}, "reference must be 0 or at least batch_size = 4096, not 2048"),
+    (
+        "dsm",
+        {"batch_size": 4096},
+        "posterior_points must be 0 or at least batch_size = 4096, not 2048",
+    ),
     ("dsm", {"dropout": 1.0}, "dropout must be a number of at least 0 and below 1, not 1.0"),
     (
         "cnf",
@@ -40,17 +48,25 @@ SENSELESS = [
     (
         "cnf",
         {"sigma_min": 1e-4},
-        "sigma_min must be at least 0.001 unless reference is 0, not 0.0001",
+        "sigma_min must be at least 0.001 unless posterior_points is 0, not 0.0001",
     ),
-    ("cnf", {"reference": 255}, "reference must be 0 or at least batch_size = 256, not 255"),
+    (
+        "cnf",
+        {"posterior_points": 255},
+        "posterior_points must be 0 or at least batch_size = 256, not 255",
+    ),
     ("cnf", {"tolerance": 1.0}, "tolerance must be a number above 0 and below 1, not 1.0"),
     (
         "cnf",
-        {"objective": "both", "reference": 0, "batch_size": 64},
+        {"objective": "both", "posterior_points": 0, "batch_size": 64},
         "likelihood_batch must be at most the points of a step, 64, not 128",
     ),
     ("ddpm", {"offset": 0.8}, "offset must be a number from 0.0001 to 0.78, not 0.8"),
-    ("ddpm", {"offset": 5e-4}, "offset must be at least 0.001 unless reference is 0, not 0.0005"),
+    (
+        "ddpm",
+        {"offset": 5e-4},
+        "offset must be at least 0.001 unless posterior_points is 0, not 0.0005",
+    ),
     ("ddpm", {"timesteps": 1}, "timesteps must be a whole number from 2 to 65536, not 1"),
     ("ddpm", {"sample_steps": 1}, "sample_steps must be a whole number from 2 to 65536, not 1"),
     (
@@ -58,7 +74,11 @@ SENSELESS = [
         {"sampler": "ddim", "timesteps": 50},
         "sample_steps must be at most timesteps = 50, not 100",
     ),
-    ("ddpm", {"reference": 1}, "reference must be 0 or at least batch_size = 256, not 1"),
+    (
+        "ddpm",
+        {"posterior_points": 1},
+        "posterior_points must be 0 or at least batch_size = 256, not 1",
+    ),
     ("sm", {"noise": 0.8}, "noise must be at most noise_start = 0.7, not 0.8"),
     ("sm", {"noise": 0.0}, "noise must be a number from 1e-05 to 10000, not 0.0"),
     ("ebm", {"wide_share": 1.0}, "wide_share must be a number above 0 and below 1, not 1.0"),
@@ -101,10 +121,10 @@ def test_what_makes_no_sense_is_refused_in_a_model_s_file(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("dsm", {"sigma_min": 1e-4, "reference": 0}),
+        ("dsm", {"sigma_min": 1e-4, "posterior_points": 0}),
         ("dsm", {"batch_size": 2048}),
         ("dsm", {"sigma": 0.1, "sigma_min": 1e-4}),
-        ("cnf", {"reference": 0, "batch_size": 64}),
+        ("cnf", {"posterior_points": 0, "batch_size": 64}),
         ("ddpm", {"timesteps": 50}),
         ("ddpm", {"timesteps": 50, "sampler": "ancestral", "sample_steps": 50}),
         ("sm", {"noise": 0.7}),

@@ -10,8 +10,9 @@ import pytest
 
 import toy
 from densitometer.blocks.nets import MLP
+from densitometer.blocks.quadrature import Mixture, log_det, marginal
 from densitometer.families import vae
-from densitometer.families.vae import VAE, Autoencoder, Decoder, Encoder, Mixture, VAEModel
+from densitometer.families.vae import VAE, Autoencoder, Decoder, Encoder, VAEModel
 from densitometer.gaussian import log_normal
 from densitometer.models import Standardiser
 
@@ -128,7 +129,7 @@ def test_the_gradient_is_that_of_the_bound_in_expectation_and_steadier_for_the_e
 
 
 def test_the_marginal_of_a_linear_decoder_is_gaussian(points):
-    got = jax.vmap(vae.marginal(decoder()).log_prob)(points)
+    got = jax.vmap(marginal(decoder()).log_prob)(points)
     exact = toy.gaussian_log_prob(points, np.asarray(SHIFT), MARGINAL)
     np.testing.assert_allclose(got, exact, atol=5e-3)
     assert abs(np.mean(got - exact)) < 3e-4
@@ -169,7 +170,7 @@ def test_the_marginal_of_a_bent_decoder_is_the_integral():
     model = VAEModel(Standardiser.identity(2), Autoencoder(encoder(), bent))
     points = model.sample(jax.random.key(6), 25)
     exact = np.asarray(jax.jit(lambda x: brute_force(bent, x, 800))(points))
-    error = lambda *size: np.asarray(jax.vmap(vae.marginal(bent, *size).log_prob)(points)) - exact
+    error = lambda *size: np.asarray(jax.vmap(marginal(bent, *size).log_prob)(points)) - exact
     assert np.abs(error()).max() < 5e-3
     assert abs(error().mean()) < 2e-4
     # Halving the cells where it matters is what makes it so: even ones do worse.
@@ -178,8 +179,8 @@ def test_the_marginal_of_a_bent_decoder_is_the_integral():
 
 def test_the_marginal_integrates_to_one_however_coarse():
     for size in ((64, 1, 1), (64, 12, 1024)):
-        mixture = vae.marginal(Bent(decoder().mlp, 2, min_sd=1e-9), *size)
-        weights = np.exp(mixture.log_scales - jax.vmap(vae._log_det)(mixture.whiteners))
+        mixture = marginal(Bent(decoder().mlp, 2, min_sd=1e-9), *size)
+        weights = np.exp(mixture.log_scales - jax.vmap(log_det)(mixture.whiteners))
         assert len(weights) == size[0] ** 2 + size[1] * size[2]
         assert np.all(weights > 0)
         assert weights.sum() == pytest.approx(1, abs=1e-5)

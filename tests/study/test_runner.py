@@ -63,12 +63,12 @@ def test_one_worker_takes_the_seeds_of_a_family_and_target_in_a_row():
 
 def test_a_worker_keeps_to_what_it_has_compiled_then_begins_what_nobody_has():
     cells = [Cell("spiral", family, 0) for family in ("cnf", "gan", "vae", "kde", "sm")]
-    alike = lambda cell: None if cell.family == "kde" else cell.family
+    compile_key = lambda cell: None if cell.family == "kde" else cell.family
 
     def taken(mine, *others):
         queue, compiled = deque(cells), set(mine)
-        cell = take(queue, alike, compiled, [compiled, *others])
-        assert compiled == mine | {alike(cell)}
+        cell = take(queue, compile_key, compiled, [compiled, *others])
+        assert compiled == mine | {compile_key(cell)}
         assert [*queue] == [one for one in cells if one != cell]
         return cell.family
 

@@ -31,8 +31,8 @@ def test_a_plan_holds_every_hyper_parameter():
 
 
 def test_budgets_of_plans_are_those_of_training():
+    from densitometer.preparation import BUDGETS
     from densitometer.study.plan import PROTOCOLS
-    from densitometer.training import BUDGETS
 
     assert set(PROTOCOLS) == set(BUDGETS)
 

@@ -1,1 +1,1 @@
-"""What families are built from: networks, optimisers, flows, energies, denoisers."""
+"""What families are built from: networks, optimiser, ODEs, energies, denoising, quadrature."""

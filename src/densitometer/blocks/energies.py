@@ -1,11 +1,11 @@
-"""What laws known by their energy share, p ∝ exp(−E): a network, a normaliser, a sampler.
+"""Energies, p ∝ exp(−E): a network, a normaliser by quadrature, and a sampler.
 
-The energy is a network's output over a wide Gaussian,
+The energy is the output of a network, on top of a wide Gaussian,
 
     E(z) = f(z) + ‖z‖² / (2 s²),        s = SPREAD,
 
-and since f grows at most linearly, exp(−E) can always be normalised. The same Gaussian is where
-sampling begins.
+and since f grows at most linearly, exp(−E) can always be normalised. Sampling begins at the same
+Gaussian.
 """
 
 import abc
@@ -22,7 +22,7 @@ from densitometer.estimates import Provenance
 from densitometer.models import HasDensity, HasDiagnostics, HasEnergy, HasPath, Standardiser
 
 SPREAD = 2.0
-"""s: standardised data lie within two or three, where this Gaussian still has mass."""
+"""s, in standardised units: data lie within two or three, where this Gaussian still has mass."""
 
 RADIUS, NODES = 8.0, 512
 """The normaliser is a sum over NODES^d points of [−RADIUS, RADIUS]^d."""
@@ -31,7 +31,7 @@ LEVELS, SETTLING, MOVES = 40, 7, 3
 """Temperatures of the sampler, levels at the last of them, and Langevin moves at each level."""
 
 POPULATION = 1000
-"""The sampler works with at least so many points together."""
+"""The least number of points that are sampled together."""
 
 
 class Energy(eqx.Module):
@@ -41,7 +41,7 @@ class Energy(eqx.Module):
 
     @abc.abstractmethod
     def tilt(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        """f(z): −log of the law's ratio to the Gaussian, up to a constant."""
+        """f(z): −log of the ratio of exp(−E) to the Gaussian, up to a constant."""
 
     def __call__(self, z: Float[Array, " d"]) -> Float[Array, ""]:
         """E(z)."""
@@ -68,7 +68,7 @@ class NetworkEnergy(Energy):
 
 
 class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
-    """A law known by its energy, sampled by a population that cools from a Gaussian."""
+    """p ∝ exp(−E), sampled by a population that cools from a Gaussian."""
 
     standardiser: Standardiser
     network: Energy
@@ -77,7 +77,7 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
         return self.network(z)
 
     def _population(self, key: Key[Scalar, ""], n: int) -> "Cooling":
-        """n draws that arise together."""
+        """n draws, which are made together."""
         return anneal(key, self.network, n)
 
     def _sample(self, key: Key[Scalar, ""]) -> Float[Array, " d"]:
@@ -89,24 +89,24 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
         return self.standardiser.inverse(points[:n])
 
     def diagnostics(self, key: Key[Scalar, ""], n: int) -> dict[str, Float[Array, " n"]]:
-        """``acceptance``: the share of each point's last Langevin moves that were accepted."""
+        """``acceptance``: the accepted share of the last Langevin moves of each point."""
         return {"acceptance": self._draw(key, max(n, POPULATION))[1][:n]}
 
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
         return ancestry(key, self.network, POPULATION, frames)[:, 0]
 
     def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
-        """Where `n` points that cooled from the Gaussian, and their ancestors, were: noise first.
+        """`n` points that cooled from the Gaussian, and their ancestors: noise first.
 
-        Drawing a population again leaves only the ancestors of those that it keeps, so the first
-        frame is the part of the Gaussian from which the last one arose.
+        Resampling leaves descendants to some points only, so the first frame is the part of the
+        Gaussian from which the last frame descends.
         """
         lines = ancestry(key, self.network, max(n, POPULATION), frames)
         return self.standardiser.inverse(lines[:, :n])
 
     @eqx.filter_jit
     def _draw(self, key: Key[Scalar, ""], n: int) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """Compiled once for samples and diagnostics, since it takes longest to compile."""
+        """Draws and their acceptance, in one program for samples and diagnostics."""
         cooling = self._population(key, n)
         return cooling.end, jnp.mean(cooling.accepted[-(SETTLING + 1) // 2 :], axis=0)
 
@@ -124,7 +124,7 @@ class NormalisedEnergyModel(EnergyModel, HasDensity):
 
 
 def energy_model(network: Energy) -> EnergyModel:
-    """The law of an energy, in standardised coordinates; in one or two dimensions normalised."""
+    """The model of an energy, in standardised coordinates; in one or two dimensions normalised."""
     identity = Standardiser.identity(network.dim)
     if network.dim > 2:
         return EnergyModel(identity, network)
@@ -133,10 +133,10 @@ def energy_model(network: Energy) -> EnergyModel:
 
 @eqx.filter_jit
 def log_normaliser(network: Energy, nodes: int = NODES) -> Float[Array, ""]:
-    """log ∫ exp(−E(z)) dz over [−RADIUS, RADIUS]^d by the trapezoidal rule.
+    """log ∫ exp(−E(z)) dz over [−RADIUS, RADIUS]^d by the trapezoidal rule, nats.
 
-    The rule's error falls faster than any power of the spacing for a smooth function that vanishes
-    at the border (Trefethen & Weideman, 2014).
+    Its error falls faster than any power of the spacing for a smooth function that vanishes at the
+    border (Trefethen & Weideman, 2014, doi:10.1137/130932132).
     """
     axis, spacing = jnp.linspace(-RADIUS, RADIUS, nodes, retstep=True)
     rest = jnp.meshgrid(*[axis] * (network.dim - 1), indexing="ij")
@@ -152,15 +152,16 @@ def log_normaliser(network: Energy, nodes: int = NODES) -> Float[Array, ""]:
 
 
 class Cooling(NamedTuple):
-    """A population's way through the levels: first its start, then its state after each."""
+    """The history of a population that passes through the levels."""
 
     points: Float[Array, "states n d"]
+    """The start, then the state after each level."""
     parents: Int[Array, "levels n"]
-    """Which point of the level before each was moved from."""
+    """The index, at the level before, of the point that each was moved from."""
     accepted: Float[Array, "levels n"]
-    """The share of each point's moves at the level that was accepted."""
+    """The accepted share of the moves of each point at the level."""
     end: Float[Array, "n d"]
-    """The last of `points`, by itself: who needs no more does not pay for the rest."""
+    """The last of `points`: a program that needs no more does not compute the rest."""
 
 
 def anneal(key: Key[Scalar, ""], network: Energy, n: int) -> Cooling:
@@ -178,13 +179,13 @@ def cool(
     betas: Float[Array, " states"],
     step: float,
 ) -> Cooling:
-    """Bring a population from the first to the last of the laws p_β ∝ N(0, s² I) exp(−β f).
+    """Bring a population from the first to the last distribution of p_β ∝ N(0, s² I) exp(−β f).
 
-    From one to the next, points are drawn again in proportion to exp(−Δβ f), so that every mode
-    keeps its due share even when no point can cross to another, then moved by Metropolis-adjusted
-    Langevin (`langevin`). Known as a sequential Monte Carlo sampler (Del Moral, Doucet & Jasra,
-    2006) or population annealing. The length of a move, `step` at first, adapts to the share
-    accepted at the level before.
+    From one to the next, points are resampled in proportion to exp(−Δβ f), so that every mode gets
+    its share even if no point can cross from mode to mode, then moved by Metropolis-adjusted
+    Langevin dynamics (`langevin`). The step size, `step` at first, adapts to the accepted share at
+    the level before. Known as a sequential Monte Carlo sampler (Del Moral, Doucet & Jasra, 2006,
+    doi:10.1111/j.1467-9868.2006.00553.x) or population annealing.
     """
     n = len(start)
 
@@ -209,9 +210,9 @@ def cool(
 def ancestry(
     key: Key[Scalar, ""], network: Energy, n: int, frames: int
 ) -> Float[Array, "{frames} {n} d"]:
-    """Where the points of `anneal` and their ancestors were, from the Gaussian to the end.
+    """The points of `anneal` and their ancestors at `frames` equally spaced levels.
 
-    At `frames` of the levels, equally spaced.
+    From the Gaussian to the end.
     """
     cooling = anneal(key, network, n)
 
@@ -226,15 +227,17 @@ def ancestry(
 
 
 class Walkers(NamedTuple):
-    """Points, and the tilt f and its gradient at each: what was evaluated goes along."""
+    """Points, with f and its gradient there, so that neither is evaluated twice."""
 
     points: Float[Array, "n d"]
     tilts: Float[Array, " n"]
+    """f."""
     slopes: Float[Array, "n d"]
+    """∇f."""
 
     @classmethod
     def at(cls, network: Energy, points: Float[Array, "n d"]) -> "Walkers":
-        """With the tilts of the energy at these points."""
+        """Walkers at these points."""
         return cls(points, *jax.vmap(jax.value_and_grad(network.tilt))(points))
 
     def potential(self, beta: float | Array) -> tuple[Float[Array, " n"], Float[Array, "n d"]]:
@@ -258,9 +261,11 @@ def langevin(
         z′ = z − ε ∇U(z) + √(2ε) n,        n ~ N(0, I),
 
     and accepts it with probability min(1, exp(U(z) − U(z′)) q(z | z′) / q(z′ | z)), where q is the
-    proposal's density (Roberts & Tweedie, 1996): p_β ∝ exp(−U_β) is left unchanged, whatever ε.
+    density of the proposal: p_β ∝ exp(−U_β) is invariant, whatever ε. Source: Roberts & Tweedie
+    (1996, doi:10.2307/3318418).
 
-    Returns the points, and the share of its moves that each accepted.
+    Returns:
+        The walkers after the moves, and the accepted share of the moves of each.
     """
 
     def move(old: Walkers, k: Array) -> tuple[Walkers, Array]:
@@ -280,12 +285,19 @@ def langevin(
 
 
 def adapt(step: Float[Array, ""], accepted: Float[Array, " n"]) -> Float[Array, ""]:
-    """A longer move where more than 60 % are accepted, near the best for Langevin moves."""
+    """The step size ε of the next moves: larger if more than 60 % were accepted, else smaller.
+
+    An acceptance of 0.574 is optimal in high dimension (Roberts & Rosenthal, 1998,
+    doi:10.1111/1467-9868.00123).
+    """
     return step * jnp.exp(2 * (jnp.mean(accepted) - 0.6))
 
 
 def systematic(key: Key[Scalar, ""], log_weights: Float[Array, " m"], n: int) -> Int[Array, " n"]:
-    """n indices drawn in proportion to weights, by one uniform number (Kitagawa, 1996)."""
+    """n indices drawn in proportion to weights, by one uniform number: systematic resampling.
+
+    Source: Kitagawa (1996, doi:10.1080/10618600.1996.10474692).
+    """
     ladder = jnp.cumsum(jax.nn.softmax(log_weights))
     rungs = (jnp.arange(n, dtype=float) + jax.random.uniform(key)) / n
     return jnp.minimum(jnp.searchsorted(ladder, rungs), len(log_weights) - 1)

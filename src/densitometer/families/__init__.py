@@ -1,4 +1,4 @@
-"""What learns: one file a family, each readable from top to bottom as its mathematics."""
+"""The families: one file each, to be read from top to bottom as its mathematics."""
 
 import difflib
 from typing import TYPE_CHECKING, Any

@@ -1,29 +1,29 @@
-"""What a family of generative models is, and what every member promises.
+"""The contract of a family of generative models, and what every member promises.
 
-A *family* is a way to learn a law from points. It is nothing but hyper-parameters: a frozen
-dataclass whose fields are plain numbers and strings, so it can be hashed, compared, printed, sent
-to another machine and written as JSON. All that changes while learning lives in a *state*; all
-that a person wants to watch lives in an *info*; what has been learnt is a *model*.
+A *family* is a way to learn a distribution from points. It is nothing but hyper-parameters: a
+frozen dataclass whose fields are plain numbers and strings, so it can be hashed, compared, printed,
+sent to another machine and written as JSON. What changes during training lives in a *state*, what a
+person wants to watch in an *info*, and what has been learnt is a *model*.
 
 **State** is whatever the next step needs: parameters, optimiser states, averages of parameters,
-chains, a step counter. It is a pytree of arrays. Save it, load it, go on: the result is the same,
-bit for bit, as if nothing had happened. So nothing that the next step needs may live anywhere else.
+chains, a step counter. It is a pytree of arrays. A state that is saved and loaded continues with
+the same result, bit for bit, so nothing that the next step needs may live anywhere else.
 
-**Info** is what one step can tell: its losses, its acceptance rate. It is a dictionary of scalars
-and goes into the curves. The next step never reads it.
+**Info** is what one step reports: its loss, an acceptance rate. It is a pytree of scalars, each of
+which becomes a column of the curves. The next step never reads it.
 
 `step` is a pure function of a key, a state and a batch, so the loop around it (`training.fit`) can
-scan over it, run it under `vmap` over seeds, stop it and resume it, and never needs to know whether
-a family has one player or two, one optimiser or three. A family knows networks, an optimiser and
-its own objective. It knows no target, no file and no plot, and it imports no other family.
+scan over it, map it over seeds, stop it and resume it, and never needs to know whether a family
+trains one network or two, with one optimiser or three. A family knows its networks, its optimiser
+and its objective. It knows no target, no file and no plot, and it imports no other family.
 
-Points reach a family standardised (zero mean, unit variance, by the training set); a family never
-standardises again, and its model answers in those same coordinates: `models.Model` translates.
+Points reach a family standardised (zero mean and unit variance on the training set). A family does
+not standardise again, and its model answers in the same coordinates; `models.Model` translates.
 """
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 
 import equinox as eqx
@@ -38,54 +38,73 @@ __all__ = ["Family", "Info", "State"]
 State = TypeVar("State", bound=eqx.Module)
 """A pytree of arrays; each family has its own class, as in ``class DSM(Family[DSMState])``."""
 
-Info = Mapping[str, Float[Array, ""]]
-"""What a step reports: a dictionary of scalars that always has ``loss``."""
+
+class Info(eqx.Module):
+    """What a step reports: a pytree of scalars; each family has its own class.
+
+    Every subclass declares all its fields, each with a docstring. The field ``loss`` is there
+    always; one that is None is not reported.
+    """
+
+    loss: eqx.AbstractVar[Float[Array, ""]]
+    """The objective that the step minimises, on its batch and before its update."""
+
+    def columns(self) -> dict[str, Array]:
+        """What is reported, by the columns of ``curves.csv``: ``step_loss`` for ``loss``.
+
+        In the order of the alphabet.
+        """
+        fields = sorted(field.name for field in dataclasses.fields(self))
+        reported = {name: getattr(self, name) for name in fields}
+        return {f"step_{name}": value for name, value in reported.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family(abc.ABC, Generic[State]):
-    """A way to learn: hyper-parameters, and five pure functions of them.
+    """A way to learn: hyper-parameters, and four pure functions of them.
 
     Every subclass is a frozen dataclass that declares all its own fields (so that its file can be
     read alone), each with a default and a docstring, which is also its help on the command line.
-    Its annotation says which values make sense alone (`densitometer.domains`), and `conflicts`
-    which make none together. What people are shown of a family are class attributes; they and
-    the fields' defaults are literals, for they are read from source (`registry.Registry`).
+    A field's annotation says which values make sense alone (`densitometer.domains`), and
+    `conflicts` which make none together. What reports show of a family are class attributes; they
+    and the fields' defaults are literals, because they are read from the source
+    (`registry.Registry`).
     """
 
     name: ClassVar[str]
-    """The family's name in its registry, in folders and in tables."""
+    """Its name in the registry, in folders and in files."""
 
     label: ClassVar[str] = ""
-    """What people read, as in "DDPM"; if empty, the name."""
+    """Its name in prose and figures, as in "DDPM"; if empty, `name`."""
 
     colour: ClassVar[int | None] = None
-    """Its place in the palette of pictures, from 0 on (`report.style.PALETTE`); None, or a place
-    that an earlier family has, for the next free one."""
+    """Its place in the palette of figures, from 0 on (`report.style.PALETTE`). With None, or a
+    place that an earlier family has, it gets the next free one."""
 
     papers: ClassVar[tuple[str, ...]] = ()
-    """Its sources: what they are called in ``report/references.bib``."""
+    """Its sources: their keys in ``report/references.bib``."""
 
     path_caption: ClassVar[str] = "From noise to samples."
-    """What passes while the path of its samples is played, in sentences."""
+    """What is seen while the path of its samples is played, in sentences."""
 
     select_by: ClassVar[Literal["holdout_loss", "holdout_kde_nll"]] = "holdout_loss"
-    """The hold-out curve whose minimum chooses the state that is kept. An adversarial loss is
-    relative to a moving opponent, so such a family is chosen by the measure common to all."""
+    """The hold-out curve whose minimum selects the state. An adversarial loss is relative to a
+    moving opponent, so such a family is selected by the measure common to all."""
 
     loss_draws: ClassVar[int] = 16
-    """Repetitions over which `loss` is averaged when it is put on a curve: 1 if it is not random.
-    They are always the same random numbers, so the curve moves only because the state does."""
+    """Evaluations of `loss`, each with its own random numbers, that are averaged for a point of a
+    curve; 1 if the loss is not random. The random numbers are the same for every point, so a curve
+    moves only because the state does."""
 
     steps: Steps
     """Gradient steps at the standard budget."""
 
     batch_size: Count
-    """Points a step sees; all, if there are fewer."""
+    """Points a step; all, if there are fewer."""
 
     @property
-    def drawn(self) -> int:
-        """Points that a step is given: `batch_size`, unless a family looks at more than it fits."""
+    def points_per_step(self) -> int:
+        """Training points that a step is given: `batch_size`, unless its targets need more."""
         return self.batch_size
 
     def __post_init__(self):
@@ -106,7 +125,7 @@ class Family(abc.ABC, Generic[State]):
             raise UsageError(f"{self.name}: {sentence}.")
 
     def conflicts(self) -> Iterable[str]:
-        """What makes no sense together though each value alone does: a sentence for each.
+        """Why these values make no sense together, though each does alone: a sentence for each.
 
         It names the fields, what is allowed and the value, as in "sigma_min must be below
         sigma_max = 5.0, not 10.0".
@@ -121,19 +140,19 @@ class Family(abc.ABC, Generic[State]):
     def step(
         self, key: Key[Scalar, ""], state: State, batch: Float[Array, "b d"]
     ) -> tuple[State, Info]:
-        """One step of learning on one batch."""
+        """The state after one step on one batch of `points_per_step` points, and its info."""
 
     @abc.abstractmethod
     def loss(self, key: Key[Scalar, ""], state: State, batch: Float[Array, "b d"]) -> Scalar:
-        """The family's own objective on `batch`, in its own unit; smaller is better.
+        """The family's own objective on `batch`, in its own unit; lower is better.
 
-        It judges what `model(state)` would give, averaged parameters and all, and draws the
+        It judges what ``model(state)`` would give, averaged parameters included, and draws the
         training and hold-out curves.
         """
 
     @abc.abstractmethod
     def model(self, state: State) -> Model:
-        """What has been learnt so far, in standardised coordinates."""
+        """The model of a state, in standardised coordinates."""
 
     def hyperparameters(self) -> dict[str, Any]:
         """The fields and their values, ready for JSON."""

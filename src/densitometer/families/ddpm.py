@@ -1,16 +1,15 @@
-r"""Denoising diffusion probabilistic model (Sohl-Dickstein et al., 2015; Ho et al., 2020).
+r"""Denoising diffusion probabilistic model, with its variational bound and probability-flow ODE.
 
-A chain of T small steps turns data into noise. Where t steps lead is known at once,
+A chain of T small steps turns data into noise (Sohl-Dickstein et al., 2015, arXiv:1503.03585; Ho et
+al., 2020, arXiv:2006.11239). Where t steps lead is known at once,
 
-    x_t = cos τ_t · x₀ + sin τ_t · ε,     ε ~ N(0, I),     ᾱ_t = cos² τ_t,
+    x_t = cos τ_t · x₀ + sin τ_t · ε,     ε ~ N(0, I),     ᾱ_t = cos² τ_t,     σ_t = tan τ_t,
 
-with angles τ_1 < … < τ_T evenly spaced from s to π/2 − s: the cosine schedule of Nichol & Dhariwal
-(2021), with its offset s at both ends. Beside the data the noise has size σ_t = tan τ_t.
-
-A network tells the noise, ε̂(x_t, t), and with it the data, x̂₀ = (x_t − sin τ_t ε̂) / cos τ_t. The
-chain is walked back by putting x̂₀ for x₀ in the mean of the Gaussian q(x_{t−1} | x_t, x₀), with the
-variance β_t = 1 − ᾱ_t / ᾱ_{t−1} (ᾱ_0 = 1), which is exact for Gaussian data of unit variance and,
-at small noise, for all smooth densities. So it has a variational bound in which all is known:
+with the angles of a cosine schedule (`blocks.chains`). A network predicts the noise, ε̂(x_t, t),
+and with it the data, x̂₀ = (x_t − sin τ_t ε̂) / cos τ_t. The chain is walked back by putting x̂₀
+for x₀ in the mean of the Gaussian q(x_{t−1} | x_t, x₀), with the variance β_t = 1 − ᾱ_t / ᾱ_{t−1}
+(ᾱ_0 = 1), which is exact for Gaussian data of unit variance and, at small noise, for all smooth
+densities. So it has a variational bound without unknowns:
 
     log q(x₀) ≥ − KL(q(x_T | x₀) ‖ N(0, I)) − Σ_t w_t E ‖ε − ε̂(x_t, t)‖² − constants,
 
@@ -19,26 +18,36 @@ at small noise, for all smooth densities. So it has a variational bound in which
 These weights are flat in log σ. The density, however, is that of the flow below, which has no noise
 to wash out an error made earlier, at larger noise. So there are three ways to draw t:
 
-    "flow": with density √(sin τ cos τ) in log σ, half-way between even in log σ and even in τ;
-    "bound": p_t ∝ w_t cos² τ_t, importance sampling (Nichol & Dhariwal, 2021);
-    "simple": evenly in t (Ho et al., 2020).
+    "flow": with density √(sin τ cos τ) in log σ, half-way between uniform in log σ and in τ;
+    "bound": p_t ∝ w_t cos² τ_t, importance sampling (Nichol & Dhariwal, 2021, arXiv:2102.09672);
+    "simple": uniformly in t (Ho et al., 2020).
 
-The first two divide a squared error by the size to be expected of it, cos² τ_t (nearly all of x_t
-is noise if τ_t is large, and easily told), which with "bound" makes the loss the bound itself.
+The first two divide a squared error by its expected size, cos² τ_t: where τ_t is large, nearly all
+of x_t is noise and the noise is easily predicted. With "bound" this makes the loss the bound
+itself.
 
-What the network learns freely is G in
+The network is G in
 
     ε̂(x, t) = sin τ_t · x + cos τ_t · G(x, τ_t),
 
-whose first term is the best guess for Gaussian data of unit variance. G is the velocity dx/dτ of
-the probability-flow ODE (Song et al., 2021), where DDIM's walk without noise (Song, Meng & Ermon,
-2021) leads if its steps are many. Along log σ it reads dx / d log σ = sin τ (ε̂ − sin τ x), equally
-smooth at all noise levels. Run from x₁ up to x_T it gives a density: that of data with noise σ₁.
+whose first term is the best prediction for Gaussian data of unit variance. The textbook's network
+is ε̂ itself. G predicts v = cos τ ε − sin τ x₀ (Salimans & Ho, 2022, arXiv:2202.00512), and in the
+notation of Karras et al. (2022, arXiv:2206.00364), with σ_data = 1 and y = x_t / cos τ_t for their
+noisy point,
+
+    x̂₀ = c_skip y + c_out G(c_in y; c_noise),        loss = E λ ‖x̂₀ − x₀‖²,
+
+    c_skip = cos² τ,   c_out = −sin τ,   c_in = cos τ,   c_noise = ¼ log σ,   λ = 1 / sin² τ,
+
+for the two weightings that divide by cos² τ ("simple" has λ = 1 / tan² τ). G is also the velocity
+dx/dτ of the probability-flow ODE (Song et al., 2021, arXiv:2011.13456), to which DDIM's walk
+without noise (Song, Meng & Ermon, 2021, arXiv:2010.02502) converges as its steps become many. Along
+log σ it reads dx / d log σ = sin τ (ε̂ − sin τ x), equally smooth at all noise levels. Run from x₁
+up to x_T it gives a density: that of the data with noise σ₁.
 """
 
 import abc
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -51,7 +60,8 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Scalar
 
 from densitometer.blocks import denoising, odes
-from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.chains import Schedule, ancestral, ddim
+from densitometer.blocks.denoising import posterior_mean
 from densitometer.blocks.nets import Dropout, FeatureMLP
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
@@ -72,89 +82,21 @@ from densitometer.gaussian import log_normal
 from densitometer.models import HasBound, HasDensity, HasPath, HasScore, Standardiser
 
 ODE_STEP = 0.6
-"""Length in log σ of the steps (at most) of the probability-flow ODE behind a density: 13 steps by
-default, with which a trained model's log-densities are off by 7e-4 nats (rms), their mean by 1e-4.
-"""
+"""Longest step of the probability-flow ODE behind a density, in log σ: 13 steps by default. The
+log-densities of a trained model are off by 7e-4 nats (rms), their mean by 1e-4."""
 
 SAMPLE_STEP = 0.7
-"""The same for sampling: 11 steps, and each sample within 0.002 of its place (rms, standardised
-units)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """The cosine schedule, and what follows from it for the steps t = 1 … T (index t − 1)."""
-
-    timesteps: int
-    """T."""
-    offset: float
-    """s, the smallest angle in radians; σ runs from tan s to 1 / tan s."""
-
-    @functools.cached_property
-    def angles(self) -> np.ndarray:
-        """τ_t."""
-        return np.linspace(self.offset, math.pi / 2 - self.offset, self.timesteps)
-
-    @functools.cached_property
-    def sigmas(self) -> np.ndarray:
-        """σ_t = tan τ_t."""
-        return np.tan(self.angles)
-
-    @functools.cached_property
-    def weights(self) -> np.ndarray:
-        """w_t = β_t / (2 α_t (1 − ᾱ_t)) of ‖ε − ε̂‖² in the variational bound."""
-        kept = np.cos(np.append(0.0, self.angles)) ** 2
-        return (kept[:-1] / kept[1:] - 1) / (2 * np.sin(self.angles) ** 2)
-
-    @functools.cached_property
-    def constant(self) -> float:
-        """What an axis costs in the bound, nats, whatever is predicted.
-
-        Steps t ≥ 2 are draws of variance β_t where q has r β_t, r = (1 − ᾱ_{t−1}) / (1 − ᾱ_t), so
-        they cost (r − 1 − log r) / 2; the last, a Gaussian density, costs log(2πβ_1) / 2.
-        """
-        noise = np.sin(self.angles) ** 2
-        r = noise[:-1] / noise[1:]
-        return 0.5 * float(np.sum(r - 1 - np.log(r)) + math.log(2 * math.pi * noise[0]))
-
-    @functools.cached_property
-    def probabilities(self) -> np.ndarray:
-        """p_t ∝ w_t cos² τ_t: how much of the bound each step is expected to be."""
-        size = self.weights * np.cos(self.angles) ** 2
-        return size / size.sum()
-
-    @functools.cached_property
-    def flow_probabilities(self) -> np.ndarray:
-        """p_t ∝ √(sin τ_t cos τ_t) d log σ / dτ = 1 / √(sin τ_t cos τ_t)."""
-        size = 1 / np.sqrt(np.sin(self.angles) * np.cos(self.angles))
-        return size / size.sum()
-
-    def draw(self, key: Key[Scalar, ""], n: int, probabilities: np.ndarray) -> Int[Array, " n"]:
-        """`n` indices by p_t: a lattice of its quantiles."""
-        quantiles = jnp.asarray(np.cumsum(probabilities), jnp.float32)
-        return jnp.minimum(jnp.searchsorted(quantiles, lattice(key, n)), self.timesteps - 1)
-
-    def walk(self, steps: int) -> np.ndarray:
-        """Indices of at most `steps` of the T steps, from last to first.
-
-        As evenly spaced in log σ as whole steps allow; all of them for ``steps`` ≥ T.
-        """
-        n = min(steps, self.timesteps)
-        levels = np.log(self.sigmas)
-        wanted = np.searchsorted(levels, np.linspace(levels[0], levels[-1], n) - 1e-9)
-        order = np.arange(n)
-        apart = np.maximum.accumulate(wanted - order) + order
-        return np.minimum(apart, self.timesteps - n + order)[::-1]
+"""The same for sampling: 11 steps, samples are off by 0.002 (rms, standardised units)."""
 
 
 class NoisePredictor(eqx.Module):
-    """ε̂(x, τ), and what follows from it."""
+    """ε̂(x, τ), with the denoiser and the velocity that follow from it."""
 
     @abc.abstractmethod
     def __call__(
         self, x: Float[Array, " d"], angle: Float[Array, ""], drop: Dropout | None = None
     ) -> Float[Array, " d"]:
-        """E[ε | x = cos τ x₀ + sin τ ε]."""
+        """E[ε | x = cos τ x₀ + sin τ ε] for one point x of shape (d,)."""
 
     def denoise(self, x: Float[Array, " d"], angle: Float[Array, ""]) -> Float[Array, " d"]:
         """x̂₀ = E[x₀ | x]."""
@@ -193,7 +135,11 @@ class NetworkPredictor(NoisePredictor):
 
 
 class DDPMModel(HasDensity, HasBound, HasScore, HasPath):
-    """The law of the data with noise σ₁, as the predictor knows it."""
+    """The chain and the flow of a predictor, which learn the data with noise σ₁.
+
+    The density is the flow's, the bound is the chain's. They agree as far as the predictor is
+    exact.
+    """
 
     standardiser: Standardiser
     predictor: NoisePredictor
@@ -231,7 +177,7 @@ class DDPMModel(HasDensity, HasBound, HasScore, HasPath):
     def _log_prob_bound(
         self, key: Key[Scalar, ""], z: Float[Array, " d"], k: int
     ) -> Float[Array, ""]:
-        """The bound from `k` of its T terms, drawn by p_t: more are less noisy, not tighter."""
+        """The bound from `k` of its T terms, drawn by p_t: more make it less noisy, not tighter."""
         step_key, noise_key = jax.random.split(key)
         indices = self.schedule.draw(step_key, k, self.schedule.probabilities)
         noises = jax.random.normal(noise_key, (k, self.dim))
@@ -251,7 +197,7 @@ def bound_term(
     index: Int[Array, ""],
     noise: Float[Array, " d"],
 ) -> Float[Array, ""]:
-    """w_t ‖ε − ε̂(x_t, t)‖², nats, for one step and one noise."""
+    """w_t ‖ε − ε̂(x_t, t)‖², nats, for the step t = `index` + 1 and one noise."""
     angle = jnp.asarray(schedule.angles, jnp.float32)[index]
     weight = jnp.asarray(schedule.weights, jnp.float32)[index]
     x = jnp.cos(angle) * x0 + jnp.sin(angle) * noise
@@ -259,83 +205,31 @@ def bound_term(
 
 
 def bound_rest(schedule: Schedule, x0: Float[Array, " d"]) -> Float[Array, ""]:
-    """What the bound has beside its sum: −KL(q(x_T | x₀) ‖ N(0, I)) and the constants."""
+    """The bound without its sum, nats: −KL(q(x_T | x₀) ‖ N(0, I)) − constants."""
     cos, sin = math.cos(schedule.angles[-1]), math.sin(schedule.angles[-1])
     prior = 0.5 * cos**2 * jnp.sum(x0**2) + 0.5 * len(x0) * (sin**2 - 1 - math.log(sin**2))
     return -prior - len(x0) * schedule.constant
 
 
-def ancestral(
-    key: Key[Scalar, ""],
-    predictor: NoisePredictor,
-    start: Float[Array, " d"],
-    angles: np.ndarray,
-) -> Float[Array, "steps d"]:
-    """The chain walked back over falling `angles` to the data (Ho et al., 2020): all its states.
-
-    From angle τ to the next, τ', with β = 1 − cos² τ / cos² τ', the step is
-
-        x' = cos τ' x̂₀ + sin τ' √(1 − β / sin² τ) ε̂ + √β n.
-    """
-    after = np.append(angles[1:], 0.0)
-    beta = 1 - (np.cos(angles) / np.cos(after)) ** 2
-    # At the last step the root is of 0, which rounding can make negative.
-    shares = np.sin(after) * np.sqrt(np.maximum(1 - beta / np.sin(angles) ** 2, 0.0))
-    return _walk(key, predictor, start, angles, np.cos(after), shares, np.sqrt(beta))
-
-
-def ddim(
-    key: Key[Scalar, ""],
-    predictor: NoisePredictor,
-    start: Float[Array, " d"],
-    angles: np.ndarray,
-) -> Float[Array, "steps d"]:
-    """The walk without noise over falling `angles` (Song, Meng & Ermon, 2021): all its states.
-
-    x' = cos τ' x̂₀ + sin τ' ε̂. The last step is from the smallest angle to x₁ / cos τ₁, whose law is
-    that of data with noise σ₁.
-    """
-    cos = np.append(np.cos(angles[1:]), 1.0)
-    shares = np.append(np.sin(angles[1:]), math.tan(angles[-1]))
-    return _walk(key, predictor, start, angles, cos, shares, np.zeros(len(angles)))
-
-
-def _walk(
-    key: Key[Scalar, ""],
-    predictor: NoisePredictor,
-    start: Float[Array, " d"],
-    angles: np.ndarray,
-    data_shares: np.ndarray,
-    noise_shares: np.ndarray,
-    fresh_noises: np.ndarray,
-) -> Float[Array, "steps d"]:
-    """x' = a x̂₀ + b ε̂ + c n over the angles; the states after each step."""
-
-    def step(x: Array, item: tuple[Array, ...]) -> tuple[Array, Array]:
-        angle, a, b, c, k = item
-        noise = predictor(x, angle)
-        data = (x - jnp.sin(angle) * noise) / jnp.cos(angle)
-        x = a * data + b * noise + c * jax.random.normal(k, x.shape)
-        return x, x
-
-    tables = [
-        jnp.asarray(table, jnp.float32)
-        for table in (angles, data_shares, noise_shares, fresh_noises)
-    ]
-    return jax.lax.scan(step, start, (*tables, jax.random.split(key, len(angles))))[1]
-
-
 class DDPMState(eqx.Module):
-    """Parameters, their average, and the optimiser's moments."""
+    """What the next step needs."""
 
     network: NetworkPredictor
     averaged: NetworkPredictor
+    """The moving average of the network's parameters, of which the model is made."""
     optimiser: optax.OptState
+
+
+class DDPMInfo(Info):
+    """What a step reports."""
+
+    loss: Float[Array, ""]
+    """The loss of the predicted noise, with the targets that the step regresses on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DDPM(Family[DDPMState]):
-    """Denoising diffusion: a chain of small steps from noise to data, learnt by telling noise."""
+    """Denoising diffusion: a chain of small steps from noise to data, made of predicted noise."""
 
     name: ClassVar[str] = "ddpm"
     label: ClassVar[str] = "DDPM"
@@ -349,10 +243,10 @@ class DDPM(Family[DDPMState]):
     steps: Steps = 2_000
     """Gradient steps at the standard budget."""
     batch_size: Count = 256
-    """Points a step; each gets its own noise and t."""
-    reference: CountOrZero = 2048
-    """Points that a noisy one may have come from: a step fits the mean of ε, given x_t, over them.
-    0 for the ε that was added, as in the textbooks."""
+    """Points a step; each has its own noise and t."""
+    posterior_points: CountOrZero = 2048
+    """Training points behind a regression target, which is the posterior mean of ε over them. 0 for
+    the ε that was added, as in the textbooks."""
     learning_rate: Positive = 1e-2
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
     weight_decay: PositiveOrZero = 0.0
@@ -360,59 +254,62 @@ class DDPM(Family[DDPMState]):
     dropout: ShareOrZero = 0.0
     """Share of hidden units dropped in training."""
     ema: Share = 0.1
-    """Window of the parameter average that samples and scores, as a share of the steps."""
+    """Window of the parameter average, of which the model is made, as a share of the steps."""
     width: Count = 128
-    """Units a hidden layer."""
+    """Units of a hidden layer."""
     depth: Depth = 3
     """Hidden layers."""
     fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
     fourier_scale: Positive = 0.1
-    """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
+    """Standard deviation of the features' frequencies, in cycles per standardised unit: a larger
+    one gives finer detail and overfits earlier."""
     timesteps: Annotated[int, Range(at_least=2, at_most=65_536)] = 1000
-    """T, steps of the chain."""
+    """Number of steps of the chain, T."""
     offset: Annotated[float, Range(at_least=1e-4, at_most=0.78)] = 0.025
     """Smallest angle of the cosine schedule, about the smallest noise level in standardised units;
-    the model's law is the data's at this noise. The largest noise level is its inverse."""
+    the model learns the data with this noise. The largest noise level is its inverse."""
     weighting: Literal["flow", "bound", "simple"] = "flow"
-    """How t is drawn: for the flow's density, for the bound, or evenly (Ho et al.)."""
+    """Noise levels in training: best for the flow, best for the bound, or uniform in t (Ho et al.,
+    2020)."""
     sampler: Literal["flow", "ddim", "ancestral"] = "flow"
-    """The ODE solved accurately, DDIM's walk along it, or the chain with its noise."""
+    """Accurate probability-flow ODE, DDIM's walk along it, or the chain with its noise."""
     sample_steps: Annotated[int, Range(at_least=2, at_most=65_536)] = 100
-    """How many of the T steps DDIM and the chain visit."""
+    """Steps, of the T, that DDIM and the chain visit."""
 
     def conflicts(self) -> Iterator[str]:
         """More steps to visit than there are, too little noise, or too few points for a mean."""
         if self.sampler != "flow" and self.sample_steps > self.timesteps:
             most = f"timesteps = {self.timesteps}"
             yield f"sample_steps must be at most {most}, not {self.sample_steps}"
-        yield from denoising.conflicts(self.reference, self.batch_size, "offset", self.offset)
+        points = self.posterior_points
+        yield from denoising.conflicts(points, self.batch_size, "offset", self.offset)
 
     @property
-    def drawn(self) -> int:
-        """Points that a step is given: its targets are means over `reference` of them."""
-        return max(self.batch_size, self.reference)
+    def points_per_step(self) -> int:
+        """The larger of `batch_size` and `posterior_points`, over which targets are means."""
+        return max(self.batch_size, self.posterior_points)
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> DDPMState:
-        """A fresh predictor."""
+        """A predictor with initial parameters."""
         network = NetworkPredictor(key, data.shape[1], self)
         return DDPMState(network, network, self._optimiser().init(network))
 
     def step(
         self, key: Key[Scalar, ""], state: DDPMState, batch: Float[Array, "b d"]
-    ) -> tuple[DDPMState, Info]:
+    ) -> tuple[DDPMState, DDPMInfo]:
         """One Adam step on the loss of the predicted noise."""
         key, drop_key = jax.random.split(key)
-        x0, points = batch[: self.batch_size], batch if self.reference else None
+        x0, points = batch[: self.batch_size], batch if self.posterior_points else None
         loss, gradient = jax.value_and_grad(self._noise_loss)(
             state.network, key, x0, points, drop_key
         )
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
         averaged = average(state.averaged, network, self.ema * self.steps)
-        return DDPMState(network, averaged, optimiser), {"loss": loss}
+        return DDPMState(network, averaged, optimiser), DDPMInfo(loss)
 
     def loss(self, key: Key[Scalar, ""], state: DDPMState, batch: Float[Array, "b d"]) -> Scalar:
-        """The loss of the averaged parameters."""
+        """The loss of the averaged parameters, with the textbook's targets."""
         return self._noise_loss(state.averaged, key, batch)
 
     def model(self, state: DDPMState) -> DDPMModel:
@@ -429,11 +326,11 @@ class DDPM(Family[DDPMState]):
         points: Float[Array, "n d"] | None = None,
         drop_key: Key[Scalar, ""] | None = None,
     ) -> Scalar:
-        """E ‖ε − ε̂(x_t, t)‖² / d, over cos² τ_t unless the weighting is simple.
+        """E ‖ε − ε̂(x_t, t)‖² / d, divided by cos² τ_t unless the weighting is "simple".
 
-        With `points`, the mean of ε, given x_t, if x₀ is one of them, stands for ε: see
-        `posterior_mean`. The loss is then less by the variance of what it is the mean of, and its
-        gradient the same but for chance.
+        With `points`, the posterior mean of ε takes the place of ε, for x₀ one of them
+        (`posterior_mean`). The loss is then lower by the posterior variance of the target, and its
+        gradient has the same expectation.
         """
         step_key, noise_key = jax.random.split(key)
         schedule = Schedule(self.timesteps, self.offset)

@@ -1,27 +1,37 @@
-r"""Denoising score matching (Vincent, 2011; Song & Ermon, 2019; Karras et al., 2022).
+r"""Denoising score matching at all noise levels, with its probability-flow ODE.
 
-Add Gaussian noise to the data, x = x₀ + σ n with n ~ N(0, I). The law of x at noise level σ, p_σ,
-has a score that a denoiser knows (Robbins, 1956; Vincent, 2011):
+Add Gaussian noise to the data, x = x₀ + σ n with n ~ N(0, I). The distribution of x at noise level
+σ, p_σ, has a score that follows from the best denoiser by least squares (Robbins, 1956; Vincent,
+2011, doi:10.1162/NECO_a_00142):
 
     ∇ log p_σ(x) = (D(x, σ) − x) / σ²,     D(x, σ) = E[x₀ | x].
 
-So a network D is trained by least squares to give back x₀, at all noise levels at once. With unit
-variance data a well-conditioned network F is one step away (Karras et al., 2022):
+So a denoiser D is trained to give x₀ back, at all noise levels at once (Song & Ermon, 2019,
+arXiv:1907.05600). The network is F in
 
-    D(x, σ) = cos²τ · x + sin τ · F(u, τ),    tan τ = σ,   u = x cos τ = x₀ cos τ + n sin τ,
+    D(x, σ) = cos² τ · x + sin τ · F(u, τ),    tan τ = σ,   u = x cos τ = x₀ cos τ + n sin τ,
 
-which makes F's target, x₀ sin τ − n cos τ, of unit variance at every σ, the loss ‖F − target‖² the
-denoising loss with weight (1 + σ²)/σ², and the probability-flow ODE (Song et al., 2021) simply
+whose target, x₀ sin τ − n cos τ, has unit variance at every σ if the data have. This is the
+preconditioning of Karras et al. (2022, arXiv:2206.00364) with σ_data = 1. In their notation,
+
+    D(x, σ) = c_skip x + c_out F(c_in x; c_noise),        loss = E λ ‖D − x₀‖²,
+
+    c_skip = cos² τ,   c_out = sin τ,   c_in = cos τ,   c_noise = ¼ log σ,   λ = 1 / sin² τ,
+
+so that the loss is ‖F − target‖². The negative of F is the v of Salimans & Ho (2022,
+arXiv:2202.00512), for √ᾱ = cos τ. The probability-flow ODE (Song et al., 2021, arXiv:2011.13456) is
 
     du/dτ = −F(u, τ).
 
-Run from τ(σ_max), where u ~ N(0, I), down to τ(σ_min), it draws samples; run upwards it gives
-log q(u(τ_min)) = log N(u(τ_max)) − ∫ div F dτ. Its law is that of data with noise σ_min.
+From τ(σ_max), where u ~ N(0, I), down to τ(σ_min) it draws samples; upwards it gives
+log q(u(τ_min)) = log N(u(τ_max)) − ∫ div F dτ. The model's distribution is that of the data with
+noise σ_min.
 
-An error ΔF costs ∫ cos²τ ‖ΔF‖² d log σ nats or less if noise is added on the way down (Song, Durkan
-et al., 2021), which speaks for noise levels evenly in log σ. The ODE adds none that would wash out
-errors made at larger noise, which speaks for larger noise. So levels are drawn half-way between
-evenly in log σ and evenly in τ: with density √(dτ / d log σ) = √(sin τ cos τ) in log σ.
+An error ΔF costs at most ∫ cos² τ ‖ΔF‖² d log σ nats if noise is added on the way down (Song,
+Durkan et al., 2021, arXiv:2101.09258), which speaks for noise levels uniform in log σ. The ODE adds
+no noise that would wash out errors made at larger noise, which speaks for larger noise. So levels
+are drawn half-way between uniform in log σ and uniform in τ: with density √(dτ / d log σ) = √(sin τ
+cos τ) in log σ. (Karras et al. draw log σ from a Gaussian.)
 """
 
 import abc
@@ -38,7 +48,7 @@ import optax
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.blocks import denoising, odes
-from densitometer.blocks.denoising import lattice, posterior_mean
+from densitometer.blocks.denoising import posterior_mean, stratified_uniforms
 from densitometer.blocks.nets import Dropout, FeatureMLP
 from densitometer.blocks.optim import Optimiser, adam, average, descend
 from densitometer.domains import (
@@ -59,26 +69,24 @@ from densitometer.gaussian import log_normal
 from densitometer.models import HasDensity, HasPath, HasScore, Model, Standardiser
 
 ODE_STEP = 0.55
-"""Length in log σ of the probability-flow ODE's steps (at most). Its velocity is equally smooth at
-all noise levels, so a trained model's log-densities are off by 6e-4 nats (rms), their mean by 9e-5,
-with steps of this length, 10 by default."""
+"""Longest step of the probability-flow ODE behind a density, in log σ: 10 steps by default. The
+log-densities of a trained model are off by 6e-4 nats (rms), their mean by 9e-5."""
 
 SAMPLE_STEP = 0.7
-"""The same for sampling: 8 steps, and each sample within 0.001 of its place (rms, standardised
-units)."""
+"""The same for sampling: 8 steps, samples are off by 0.001 (rms, standardised units)."""
 
 LANGEVIN_LEVELS, LANGEVIN_STEPS = 60, 20
 """Noise levels of annealed Langevin dynamics, and steps at each."""
 
 
 class Denoiser(eqx.Module):
-    """F(u, τ), and what follows from it: a denoiser and a score at every noise level."""
+    """F(u, τ), with the denoiser, the score and the velocity that follow from it."""
 
     @abc.abstractmethod
     def __call__(
         self, u: Float[Array, " d"], log_sigma: Float[Array, ""], drop: Dropout | None = None
     ) -> Float[Array, " d"]:
-        """F(u, τ) at log σ = log tan τ, the coordinate in which noise levels are evenly spread."""
+        """F(u, τ) at log σ = log tan τ, for one point u of shape (d,)."""
 
     def denoise(self, x: Float[Array, " d"], log_sigma: Float[Array, ""]) -> Float[Array, " d"]:
         """D(x, σ) = E[x₀ | x]."""
@@ -122,7 +130,11 @@ class NetworkDenoiser(Denoiser):
 
 
 class DiffusionModel(HasDensity, HasScore, HasPath):
-    """The law of the denoiser's probability-flow ODE at noise σ_min."""
+    """The distribution of the probability-flow ODE at noise σ_min.
+
+    Its score is that of the denoiser, which is the gradient of `log_prob` only as far as F is
+    exact.
+    """
 
     standardiser: Standardiser
     denoiser: Denoiser
@@ -193,11 +205,13 @@ def annealed_langevin(
     log_sigmas: Float[Array, " levels"],
     steps: int,
 ) -> Float[Array, "levels d"]:
-    """Langevin dynamics at one noise level after another (Song & Ermon, 2019).
+    """Langevin dynamics at one noise level after another (Song & Ermon, 2019, arXiv:1907.05600).
 
     At each level `steps` steps x ← x + ε s(x, σ) + √(2ε) n with ε = σ²/10: small enough that the
-    error of the discretisation is a few per cent of the noise's variance. Returns the state after
-    each level.
+    error of the discretisation is a few per cent of the noise's variance.
+
+    Returns:
+        The state after each level.
     """
 
     def level(x: Array, item: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -215,16 +229,24 @@ def annealed_langevin(
 
 
 class DSMState(eqx.Module):
-    """Parameters, their average, and the optimiser's moments."""
+    """What the next step needs."""
 
     network: NetworkDenoiser
     averaged: NetworkDenoiser
+    """The moving average of the network's parameters, of which the model is made."""
     optimiser: optax.OptState
+
+
+class DSMInfo(Info):
+    """What a step reports."""
+
+    loss: Float[Array, ""]
+    """The denoising loss, E ‖F − target‖² / d, with the targets that the step regresses on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DSM(Family[DSMState]):
-    """Denoising score matching: a denoiser at every noise level, which is a score and a sampler."""
+    """Denoising score matching: a denoiser for all noise levels, which gives scores and a flow."""
 
     name: ClassVar[str] = "dsm"
     label: ClassVar[str] = "DSM"
@@ -238,10 +260,10 @@ class DSM(Family[DSMState]):
     steps: Steps = 2_000
     """Gradient steps at the standard budget."""
     batch_size: Count = 256
-    """Points a step; each gets its own noise and noise level."""
-    reference: CountOrZero = 2048
-    """Points that a noisy one may have come from: a step fits their mean, given x. 0 for the x₀
-    that was blurred, as in the textbooks."""
+    """Points a step; each has its own noise and noise level."""
+    posterior_points: CountOrZero = 2048
+    """Training points behind a regression target, which is the posterior mean of x₀ over them. 0
+    for the x₀ that the noise was added to, as in the textbooks."""
     learning_rate: Positive = 1e-2
     """Peak rate of Adam; it warms up over 2 % of the steps, then decays along a cosine."""
     weight_decay: PositiveOrZero = 0.0
@@ -249,23 +271,25 @@ class DSM(Family[DSMState]):
     dropout: ShareOrZero = 0.0
     """Share of hidden units dropped in training."""
     ema: Share = 0.1
-    """Window of the parameter average that samples and scores, as a share of the steps."""
+    """Window of the parameter average, of which the model is made, as a share of the steps."""
     width: Count = 128
-    """Units a hidden layer."""
+    """Units of a hidden layer."""
     depth: Depth = 3
     """Hidden layers."""
     fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
     fourier_scale: Positive = 0.1
-    """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
+    """Standard deviation of the features' frequencies, in cycles per standardised unit: a larger
+    one gives finer detail and overfits earlier."""
     sigma_min: Noise = 0.03
-    """Smallest noise level, in standardised units; the model's law is the data's at this noise."""
+    """Smallest noise level, in standardised units; the model learns the data with this noise."""
     sigma_max: Noise = 5.0
-    """Largest noise level; there the data are a Gaussian to within 1e-4 nats."""
+    """Largest noise level, at which the noisy data are Gaussian to within 1e-4 nats."""
     sigma: Noise | None = None
-    """A single noise level (e.g. 0.1): the classic form, sampled by Langevin, without a density."""
+    """A single noise level (e.g. 0.1): the classic form, sampled by Langevin dynamics, without a
+    density."""
     sampler: Literal["ode", "langevin"] = "ode"
-    """Deterministic probability-flow ODE, or annealed Langevin dynamics."""
+    """Probability-flow ODE, which is deterministic, or annealed Langevin dynamics."""
 
     def conflicts(self) -> Iterator[str]:
         """Noise levels in the wrong order, too little noise, or too few points for a mean."""
@@ -273,38 +297,38 @@ class DSM(Family[DSMState]):
             yield f"sigma_min must be below sigma_max = {self.sigma_max}, not {self.sigma_min}"
         least = "sigma_min" if self.sigma is None else "sigma"
         noise = getattr(self, least)
-        yield from denoising.conflicts(self.reference, self.batch_size, least, noise)
+        yield from denoising.conflicts(self.posterior_points, self.batch_size, least, noise)
 
     @property
-    def drawn(self) -> int:
-        """Points that a step is given: its targets are means over `reference` of them."""
-        return max(self.batch_size, self.reference)
+    def points_per_step(self) -> int:
+        """The larger of `batch_size` and `posterior_points`, over which targets are means."""
+        return max(self.batch_size, self.posterior_points)
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> DSMState:
-        """A fresh denoiser."""
+        """A denoiser with initial parameters."""
         network = NetworkDenoiser(key, data.shape[1], self)
         return DSMState(network, network, self._optimiser().init(network))
 
     def step(
         self, key: Key[Scalar, ""], state: DSMState, batch: Float[Array, "b d"]
-    ) -> tuple[DSMState, Info]:
+    ) -> tuple[DSMState, DSMInfo]:
         """One Adam step on the denoising loss."""
         key, drop_key = jax.random.split(key)
-        x0, points = batch[: self.batch_size], batch if self.reference else None
+        x0, points = batch[: self.batch_size], batch if self.posterior_points else None
         drop = jax.vmap(lambda k: Dropout(self.dropout, k))(jax.random.split(drop_key, len(x0)))
         loss, gradient = jax.value_and_grad(self._denoising_loss)(
             state.network, key, x0, points, drop
         )
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
         averaged = average(state.averaged, network, self.ema * self.steps)
-        return DSMState(network, averaged, optimiser), {"loss": loss}
+        return DSMState(network, averaged, optimiser), DSMInfo(loss)
 
     def loss(self, key: Key[Scalar, ""], state: DSMState, batch: Float[Array, "b d"]) -> Scalar:
-        """The denoising loss of the averaged parameters."""
+        """The denoising loss of the averaged parameters, with the textbook's targets."""
         return self._denoising_loss(state.averaged, key, batch)
 
     def model(self, state: DSMState) -> Model:
-        """The law at noise σ_min; in the single-noise mode, the law at that noise."""
+        """The flow down to noise σ_min; with a single noise level, the score at that level."""
         identity = Standardiser.identity(state.averaged.mlp.biases[-1].shape[0])
         if self.sigma is not None:
             return LangevinModel(identity, state.averaged, math.log(self.sigma))
@@ -326,9 +350,9 @@ class DSM(Family[DSMState]):
     ) -> Scalar:
         """E ‖F(u, τ) − (x₀ sin τ − n cos τ)‖² / d over the noise levels.
 
-        With `points`, the mean of x₀ over them, given u, stands for x₀: see `posterior_mean`. The
-        loss is then less by the variance of what it is the mean of, and its gradient the same but
-        for chance.
+        With `points`, the posterior mean of x₀ over them takes the place of x₀ (`posterior_mean`).
+        The loss is then lower by the posterior variance of the target, and its gradient has the
+        same expectation.
         """
         level_key, noise_key = jax.random.split(key)
         log_sigma = self._noise_levels(level_key, len(x0))
@@ -342,14 +366,14 @@ class DSM(Family[DSMState]):
         return jnp.mean((output - target) ** 2)
 
     def _noise_levels(self, key: Key[Scalar, ""], n: int) -> Float[Array, " n"]:
-        """log σ with density ∝ √(sin τ cos τ), a lattice of n quantiles."""
+        """n values of log σ, of density ∝ √(sin τ cos τ), by stratified sampling."""
         if self.sigma is not None:
             return jnp.full(n, math.log(self.sigma))
         levels = np.linspace(math.log(self.sigma_min), math.log(self.sigma_max), 1001)
         density = np.cosh(levels) ** -0.5  # sin τ cos τ = 1 / (2 cosh log σ)
         quantiles = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
         table = jnp.asarray(quantiles / quantiles[-1], jnp.float32)
-        return jnp.interp(lattice(key, n), table, jnp.asarray(levels, jnp.float32))
+        return jnp.interp(stratified_uniforms(key, n), table, jnp.asarray(levels, jnp.float32))
 
     def _optimiser(self) -> Optimiser:
         return adam(self.learning_rate, self.steps, weight_decay=self.weight_decay)

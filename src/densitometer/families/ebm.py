@@ -1,30 +1,32 @@
-r"""Energy-based model (LeCun et al., 2006), by ranking noise-contrastive estimation or by PCD.
+r"""Energy-based model, by noise-contrastive estimation or by persistent contrastive divergence.
 
-A network gives an energy E, and the law is p(x) = exp(−E(x)) / Z. Its normaliser Z = ∫ exp(−E) is
-out of reach while learning, but a proposal q that covers the data, can be sampled and has a known
-density tells enough about it: Z = E_{y∼q} exp(−E(y)) / q(y).
+A network gives an energy E and with it the distribution p(x) = exp(−E(x)) / Z (LeCun et al., 2006).
+Its normaliser Z = ∫ exp(−E) is out of reach during training, but it can be estimated from a
+proposal q that covers the data, can be sampled and has a known density: Z = E_{y∼q} exp(−E(y)) /
+q(y).
 
-**Ranking noise-contrastive estimation** (Jozefowicz et al., 2016; Ma & Collins, 2018) hides a data
-point x among K draws y₁ … y_K of q, and asks which of them it is. By Bayes the answer is a softmax
-of the log-ratios s = −E − log q, in which Z cancels, so one minimises
+**Ranking noise-contrastive estimation** (Jozefowicz et al., 2016, arXiv:1602.02410; Ma & Collins,
+2018, arXiv:1809.01812) hides a data point x among K draws y₁ … y_K of q, and asks which of them it
+is. By Bayes' rule the answer is a softmax of the log-ratios s = −E − log q, in which Z cancels, so
+one minimises
 
     −log  exp s(x) / (exp s(x) + Σₖ exp s(yₖ)).
 
-The minimum is at the true law for every K and every q that covers it, up to the constant that an
-energy has free. As K grows the objective less log K becomes −log p(x) + log q(x), with log Z
+The minimum is at the true distribution for every K and every q that covers it, up to the additive
+constant of an energy. As K grows the objective less log K becomes −log p(x) + log q(x), with log Z
 estimated by importance sampling: maximum likelihood. A q near the data makes the question hard and
-the answer precise (Singh, Tu & Sindhwani, 2023): here a mixture of Gaussians, fitted beforehand.
+the answer precise (Singh, Tu & Sindhwani, 2023, arXiv:2309.05803): here a mixture of Gaussians,
+fitted beforehand. The model's samples begin as draws of q, too (`EBMModel`).
 
-Samples, too, begin as draws of q: see `EBMModel`.
-
-**Persistent contrastive divergence** (Hinton, 2002; Tieleman, 2008) climbs the likelihood itself,
+**Persistent contrastive divergence** (Hinton, 2002, doi:10.1162/089976602760128018; Tieleman, 2008,
+doi:10.1145/1390156.1390290) follows the gradient of the likelihood itself,
 
     −∇ log-likelihood = E_data ∇E − E_p ∇E,
 
-with E_p over a population of Markov chains that is kept from step to step and moved by
-Metropolis-adjusted Langevin. These moves are short and no chain crosses from mode to mode, so each
-step also lets every chain jump to a draw y of q, accepted with probability
-min(1, exp(E(x) − E(y)) q(x) / q(y)): exact, like the short moves.
+with E_p over a population of Markov chains that persists from step to step and is moved by
+Metropolis-adjusted Langevin dynamics. These moves are short and no chain crosses from mode to mode,
+so each step also proposes to every chain a jump to a draw y of q, accepted with probability
+min(1, exp(E(x) − E(y)) q(x) / q(y)). Both kinds of move leave p invariant.
 """
 
 import dataclasses
@@ -61,13 +63,13 @@ EM_STEPS = 100
 """Iterations of expectation–maximisation. The proposal need not be the best mixture."""
 
 PER_SAMPLE = 4
-"""Draws of the proposal for each sample of the model."""
+"""Draws of the proposal for each sample of the model, from which it is resampled."""
 
 FIRST_STEP = 0.01
-"""ε of the first Langevin moves, in squared standardised units; it adapts."""
+"""Step size ε of the first Langevin moves, in squared standardised units; it adapts."""
 
 SETTLING = 8
-"""Levels of Langevin moves after the draw, at each of which ε adapts."""
+"""Levels of Langevin moves after resampling; ε adapts after each."""
 
 FLOOR = 0.03
 """Least standard deviation of a component of the proposal, in standardised units."""
@@ -101,11 +103,11 @@ class Proposal(Mixture):
 
 
 class EBMModel(EnergyModel):
-    """A law known by its energy, sampled from draws of the proposal.
+    """p ∝ exp(−E), sampled from draws of the proposal.
 
-    Of PER_SAMPLE · n draws of q, n are drawn again in proportion to exp(−E) / q, which gives every
-    mode its due share (sampling-importance resampling; Rubin, 1988), then moved by
-    Metropolis-adjusted Langevin, which leaves p unchanged and takes equal ones apart.
+    Of PER_SAMPLE · n draws of q, n are resampled in proportion to exp(−E) / q, which gives every
+    mode its share (sampling-importance resampling; Rubin, 1988), then moved by Metropolis-adjusted
+    Langevin dynamics, which leave p invariant and separate equal ones.
     """
 
     proposal: Proposal
@@ -123,33 +125,48 @@ class NormalisedEBMModel(EBMModel, NormalisedEnergyModel):
 
 
 class Chains(eqx.Module):
-    """A population of Markov chains, and the ε of its Langevin moves."""
+    """A population of Markov chains."""
 
     points: Float[Array, "c d"]
     step: Float[Array, ""]
+    """Step size ε of their Langevin moves."""
 
 
 class EBMState(eqx.Module):
-    """Energy, its average, the proposal, the chains of PCD and the optimiser's moments."""
+    """What the next step needs."""
 
     network: NetworkEnergy
     averaged: NetworkEnergy
+    """The moving average of the network's parameters, of which the model is made."""
     proposal: Proposal
+    """q, fitted once to the training points."""
     chains: Chains | None
+    """Those of persistent contrastive divergence, else None."""
     optimiser: optax.OptState
+
+
+class EBMInfo(Info):
+    """What a step reports."""
+
+    loss: Float[Array, ""]
+    """The ranking loss in nats, or mean E of the data less mean E of the chains."""
+    acceptance: Float[Array, ""] | None = None
+    """The share of Langevin moves that were accepted; None without chains."""
+    jumps: Float[Array, ""] | None = None
+    """The share of jumps to a draw of the proposal that were accepted; None without chains."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EBM(Family[EBMState]):
-    """Energy-based model: p ∝ exp(−E), told from the draws of a proposal, or by Markov chains."""
+    """Energy-based model: p ∝ exp(−E), learnt by contrast with a proposal or with Markov chains."""
 
     name: ClassVar[str] = "ebm"
     label: ClassVar[str] = "EBM"
     colour: ClassVar[int | None] = 0
     papers: ClassVar[tuple[str, ...]] = ("lecun2006", "ma2018", "tieleman2008")
     path_caption: ClassVar[str] = (
-        "A wide Gaussian cools into the model’s law by Langevin moves; shown are points that are "
-        "left at the end, and their ancestors."
+        "A wide Gaussian cools into the model’s distribution by Langevin moves; shown are points "
+        "that are left at the end, and their ancestors."
     )
     loss_draws: ClassVar[int] = 1
 
@@ -162,30 +179,32 @@ class EBM(Family[EBMState]):
     weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
     noise: PositiveOrZero = 0.02
-    """Standard deviation of Gaussian noise on the data, in standardised units; it smooths."""
+    """Standard deviation of Gaussian noise on the data, in standardised units: the model learns the
+    data with this noise."""
     ema: Share = 0.1
-    """Window of the parameter average that samples and scores, as a share of the steps."""
+    """Window of the parameter average, of which the model is made, as a share of the steps."""
     width: Count = 128
-    """Units a hidden layer."""
+    """Units of a hidden layer."""
     depth: Depth = 3
     """Hidden layers."""
     fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
     fourier_scale: Positive = 0.15
-    """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
+    """Standard deviation of the features' frequencies, in cycles per standardised unit: a larger
+    one gives finer detail and overfits earlier."""
     objective: Literal["nce", "pcd"] = "nce"
     """Ranking noise-contrastive estimation, or persistent contrastive divergence."""
     negatives: Count = 768
-    """Draws of the proposal that a step tells the batch from; in PCD, chains."""
+    """Draws of the proposal among which a step hides the batch; in PCD, chains."""
     components: Count = 32
-    """Gaussians in the proposal."""
+    """Number of Gaussians in the proposal."""
     wide_share: Share = 0.1
-    """Share of the proposal's draws from a wide Gaussian, where there are no data."""
+    """Share of a wide Gaussian in the proposal, for places without data."""
     moves: Count = 2
-    """Langevin moves of each chain a step, in PCD."""
+    """Langevin moves of each chain in a step of PCD."""
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> EBMState:
-        """A fresh energy, a proposal fitted to the data, and chains that start as its draws."""
+        """An initial energy, a proposal fitted to the data, and chains that start as its draws."""
         key, mixture_key, chain_key = jax.random.split(key, 3)
         network = NetworkEnergy(
             key,
@@ -205,32 +224,32 @@ class EBM(Family[EBMState]):
 
     def step(
         self, key: Key[Scalar, ""], state: EBMState, batch: Float[Array, "b d"]
-    ) -> tuple[EBMState, Info]:
-        """One Adam step on the objective."""
+    ) -> tuple[EBMState, EBMInfo]:
+        """One Adam step on the objective; in PCD after a move of the chains."""
         key, noise_key = jax.random.split(key)
         batch = batch + self.noise * jax.random.normal(noise_key, batch.shape)
-        chains, info = state.chains, {}
+        chains, acceptance, jumps = state.chains, None, None
         if chains is None:
             draws = state.proposal.sample(key, self.negatives)
             value, gradient = jax.value_and_grad(ranking_loss)(
                 state.network, state.proposal, batch, draws
             )
         else:
-            chains, info = self._move(key, state.network, state.proposal, chains)
+            chains, acceptance, jumps = self._move(key, state.network, state.proposal, chains)
             value, gradient = jax.value_and_grad(contrast)(state.network, batch, chains.points)
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
         averaged = average(state.averaged, network, self.ema * self.steps)
         new = EBMState(network, averaged, state.proposal, chains, optimiser)
-        return new, {"loss": value, **info}
+        return new, EBMInfo(value, acceptance, jumps)
 
     def loss(self, key: Key[Scalar, ""], state: EBMState, batch: Float[Array, "b d"]) -> Scalar:
-        """The averaged energy's negative log-likelihood, nats: mean E + log Z, by the proposal."""
+        """−log-likelihood of the averaged energy, nats: mean E + log Z, by the proposal."""
         draws = state.proposal.sample(key, LOSS_DRAWS)
         log_z = log_normaliser_estimate(state.averaged, state.proposal, draws)
         return jnp.mean(jax.vmap(state.averaged)(batch)) + log_z
 
     def model(self, state: EBMState) -> Model:
-        """The law of the averaged energy; in one or two dimensions with its density."""
+        """The averaged energy's distribution; in one or two dimensions with its density."""
         network, proposal = state.averaged, state.proposal
         identity = Standardiser.identity(network.dim)
         if network.dim > 2:
@@ -239,8 +258,8 @@ class EBM(Family[EBMState]):
 
     def _move(
         self, key: Key[Scalar, ""], network: Energy, proposal: Proposal, chains: Chains
-    ) -> tuple[Chains, Info]:
-        """One jump and a few Langevin moves of every chain, and the share of each accepted."""
+    ) -> tuple[Chains, Scalar, Scalar]:
+        """The chains after a jump and Langevin moves; the accepted shares of moves and of jumps."""
         draw_key, jump_key, move_key = jax.random.split(key, 3)
         draws = proposal.sample(draw_key, len(chains.points))
         gain = log_ratios(network, proposal, draws) - log_ratios(network, proposal, chains.points)
@@ -248,8 +267,8 @@ class EBM(Family[EBMState]):
         points = jnp.where(jump[:, None], draws, chains.points)
         walkers = Walkers.at(network, points)
         walkers, accepted = langevin(move_key, network, walkers, 1.0, chains.step, self.moves)
-        info = {"acceptance": jnp.mean(accepted), "jumps": jnp.mean(jump)}
-        return Chains(walkers.points, adapt(chains.step, accepted)), info
+        chains = Chains(walkers.points, adapt(chains.step, accepted))
+        return chains, jnp.mean(accepted), jnp.mean(jump)
 
     def _optimiser(self) -> Optimiser:
         return adam(self.learning_rate, self.steps, weight_decay=self.weight_decay)
@@ -258,7 +277,7 @@ class EBM(Family[EBMState]):
 def log_ratios(
     energy: Energy, proposal: Proposal, points: Float[Array, "n d"]
 ) -> Float[Array, " n"]:
-    """s = −E − log q of each point: the log importance weight, up to −log Z."""
+    """s = −E − log q of each point: the log importance weight plus log Z, nats."""
     return -jax.vmap(energy)(points) - jax.vmap(proposal.log_prob)(points)
 
 
@@ -267,8 +286,8 @@ def ranking_loss(
 ) -> Scalar:
     """Mean of −log exp s(x) / (exp s(x) + Σₖ exp s(yₖ)), less log K, in nats.
 
-    For many draws the mean of log q − log p: the negative log-likelihood, less the proposal's.
-    All points of the batch are told from the same draws, which costs least.
+    With many draws the mean of log q − log p: the negative log-likelihood less that of the
+    proposal. All points of the batch share the same draws, which costs least.
     """
     s = log_ratios(energy, proposal, jnp.concatenate([batch, draws]))
     data, noise = s[: len(batch)], s[len(batch) :]
@@ -284,6 +303,6 @@ def contrast(energy: Energy, batch: Float[Array, "b d"], chains: Float[Array, "c
 def log_normaliser_estimate(
     energy: Energy, proposal: Proposal, draws: Float[Array, "k d"]
 ) -> Scalar:
-    """log of the mean of exp(−E) / q over draws of q: log Z, nats."""
+    """An estimate of log Z, nats: the log of the mean of exp(−E) / q over draws of q."""
     s = log_ratios(energy, proposal, draws)
     return jax.nn.logsumexp(s) - math.log(len(draws))

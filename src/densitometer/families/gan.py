@@ -1,41 +1,42 @@
-r"""Generative adversarial network (Goodfellow et al., 2014), with a modern loss that converges.
+r"""Generative adversarial network, with a relativistic loss and gradient penalties.
 
-A generator G turns noise into points; a critic C tells them from data. The original game is
+A generator G turns noise into points; a critic C distinguishes them from data. The original game
+(Goodfellow et al., 2014, arXiv:1406.2661) is
 
     min_G max_C  E log s(C(x)) + E log (1 − s(C(G(z)))),        s the logistic function,
 
-whose value is −2 log 2 when the generator's law is the data's. The default is the relativistic game
-of Jolicoeur-Martineau (2019), in which the critic judges pairs,
+whose value is −2 log 2 when the generator's distribution is that of the data. The default is the
+relativistic game of Jolicoeur-Martineau (2019, arXiv:1807.00734), in which the critic judges pairs,
 
     min_G max_C  E log s(C(x) − C(G(z))),
 
-whose value is then −log 2. It has no bad local optima where modes are dropped (Sun et al., 2020),
-and with zero-centred gradient penalties on real and on generated points it converges locally
-(Mescheder et al., 2018; Huang et al., 2024):
+whose value is then −log 2. It has no bad local optima where modes are dropped (Sun et al., 2020,
+arXiv:2011.04926), and with zero-centred gradient penalties on real and on generated points,
 
-    (γ/2) E ‖∇C(x)‖² + (γ/2) E ‖∇C(G(z))‖².
+    (γ/2) E ‖∇C(x)‖² + (γ/2) E ‖∇C(G(z))‖²,
 
-The penalty blurs the critic: near equilibrium it maximises, up to constants,
+it converges locally (Mescheder et al., 2018, arXiv:1801.04406; Huang et al., 2024,
+arXiv:2501.05441). The penalty blurs the critic: near equilibrium it maximises, up to constants,
 
     ½ ∫ C (p − q) − ¼ ∫ C² p − γ ∫ ‖∇C‖² p,
 
-so where p varies slowly a wave of wave number k is answered 1 + 4γk² times too weakly: what is
-finer than 2√γ it hardly sees. A large γ makes the first moves calm, a small γ the last ones sharp,
-so γ falls geometrically while training goes on, as Huang et al. (2024) lower theirs.
+so where p varies slowly the response to a wave of wave number k is smaller by the factor 1 + 4γk²:
+structure finer than 2√γ is hardly seen. A large γ keeps the first steps calm, a small γ makes the
+last ones sharp, so γ falls geometrically during training; Huang et al. (2024) lower theirs, too.
 
-The generator is a network of noise u and a bell of its own at every point,
+The generator is a network of noise u and a Gaussian of its own at every point,
 
     x = G(u) + s(u) ε,        ε ~ N(0, I),
 
-so that a mode's tails need not be folded out of the noise. Some coordinates of u fill a cube and
-the others are fair signs ±1: a continuous map of a connected cube has to lay a bridge between every
-two islands of the data, a map of 2^m cubes that do not touch only between a few.
+so that the tails of a mode need not be folded out of the noise. Some coordinates of u are uniform
+in a cube and the others are signs ±1: a continuous map of a connected cube has to lay a bridge
+between every two islands of the data, a map of 2^m separate cubes only between a few.
 
-The generator is the slower player. Steps of finite size make its law shiver; what the critic
-judges is the law smeared by the shivers; it is the smeared law that matches the data, so the one
-that samples is too narrow by as much.
+The generator is the slower player. Steps of finite size make its distribution fluctuate; what the
+critic judges is the distribution smeared by the fluctuations; it is the smeared one that matches
+the data, so the averaged generator, which samples, is too narrow by as much.
 
-There is no density: what a GAN learnt shows in its samples alone.
+There is no density: a GAN is judged by its samples alone.
 """
 
 import dataclasses
@@ -90,8 +91,8 @@ class Critic(eqx.Module):
 class Generator(eqx.Module):
     """x = G(u) + s(u) ε, with u uniform in a cube on its first axes and ±1 on the others.
 
-    A cube has sharp faces, and a Gaussian's tails would have to be folded into them wherever the
-    data end abruptly.
+    A cube has sharp faces, as data have that end abruptly; the tails of Gaussian noise would have
+    to be folded there.
     """
 
     mlp: MLP
@@ -110,24 +111,24 @@ class Generator(eqx.Module):
         return self.mlp.biases[-1].shape[0] - 1
 
     def noise(self, key: Key[Scalar, ""], n: int) -> Float[Array, "{n} z"]:
-        """`n` draws of (u, ε): zero mean and unit variance on each axis."""
-        # One draw for all three: compiling another takes longer than to make them of one.
-        bells = jax.random.normal(key, (n, self.latent + self.signs + self.dim))
-        cube, signs, bell = jnp.split(bells, [self.latent, self.latent + self.signs], axis=1)
+        """`n` draws of (u, ε), of zero mean and unit variance on each axis."""
+        # One draw for all three: compiling another takes longer than transforming this one.
+        normal = jax.random.normal(key, (n, self.latent + self.signs + self.dim))
+        cube, signs, noise = jnp.split(normal, [self.latent, self.latent + self.signs], axis=1)
         cube = math.sqrt(3) * jax.scipy.special.erf(cube / math.sqrt(2))
-        return jnp.concatenate([cube, jnp.sign(signs), bell], axis=1)
+        return jnp.concatenate([cube, jnp.sign(signs), noise], axis=1)
 
     def __call__(self, noise: Float[Array, " z"]) -> Float[Array, " d"]:
-        """The point made of one draw of the noise."""
-        u, bell = jnp.split(noise, [self.latent + self.signs])
+        """The point generated from one draw of (u, ε)."""
+        u, epsilon = jnp.split(noise, [self.latent + self.signs])
         centre, log_scale = jnp.split(self.mlp(u), [self.dim])
-        return centre + self.spread * jnp.exp(log_scale) * bell
+        return centre + self.spread * jnp.exp(log_scale) * epsilon
 
 
 class GANModel(HasPath):
-    """Noise through the generator.
+    """The generator, applied to noise.
 
-    Its path is the image of the noise as it grows from 0 to its full size: it shows how the
+    Its path is the image of the noise as it grows from 0 to its full size, which shows how the
     generator unfolds the cubes.
     """
 
@@ -143,14 +144,28 @@ class GANModel(HasPath):
 
 
 class GANState(eqx.Module):
-    """Two players, two optimisers, the average of the generator that samples, and the time."""
+    """What the next step needs."""
 
     generator: Generator
     averaged: Generator
+    """The moving average of the generator's parameters, of which the model is made."""
     critic: Critic
     generator_optimiser: optax.OptState
     critic_optimiser: optax.OptState
     time: Int[Array, ""]
+    """Steps so far."""
+
+
+class GANInfo(Info):
+    """What a step reports."""
+
+    loss: Float[Array, ""]
+    """The critic's: minus the value of the game, plus the gradient penalties."""
+    generator_loss: Float[Array, ""]
+    """The generator's, against the new critic."""
+    value: Float[Array, ""]
+    """The value of the game, which the critic maximises. If it cannot distinguish the two sides:
+    −log 2 (relativistic) or −2 log 2 (minimax)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,42 +188,43 @@ class GAN(Family[GANState]):
     batch_size: Count = 128
     """Points a step, and as many generated ones."""
     objective: Literal["relativistic", "minimax"] = "relativistic"
-    """The relativistic game, or the original minimax game of Goodfellow et al. (2014)."""
+    """Relativistic game, or the original minimax game of Goodfellow et al. (2014)."""
     penalty: PositiveOrZero = 0.3
-    """γ at the first step, the weight of the zero-centred gradient penalties; 0 for none."""
+    """Weight γ of the zero-centred gradient penalties at the first step; 0 for none."""
     penalty_decay: Annotated[float, Range(above=0, at_most=1)] = 0.02
-    """The share of γ that is left at the last step; it falls geometrically. 1 for a constant γ."""
+    """Share of γ that is left at the last step; it falls geometrically. 1 for a constant γ."""
     penalty_points: Count = 64
-    """Points of each side at which a step takes the penalty: a part of the batch, to save time."""
+    """Real points, and as many generated ones, of a step's penalty: a part of the batch, to save
+    time."""
     learning_rate: Positive = 2e-3
     """Peak rate of the critic's Adam; it warms up, then decays along a cosine."""
     generator_pace: Positive = 0.5
-    """The generator's rate, as a share of the critic's."""
+    """Learning rate of the generator, as a share of the critic's."""
     ema: Share = 0.1
-    """Window of the generator's average, which samples, as a share of the steps."""
+    """Window of the generator's average, of which the model is made, as a share of the steps."""
     latent: Count = 3
     """Axes of the generator's noise that are uniform in a cube."""
     signs: CountOrZero = 6
     """Axes of the generator's noise that are ±1; 0 for a connected noise."""
     spread: PositiveOrZero = 0.05
-    """Scale of the bell at a generated point before anything is learnt; 0 for none."""
+    """Scale of the Gaussian at a generated point before training; 0 for none."""
     width: Count = 64
-    """Units a hidden layer, of both players."""
+    """Units of a hidden layer, for both players."""
     depth: Depth = 3
-    """Hidden layers of each."""
+    """Hidden layers, for both players."""
     fourier_count: Features = 16
-    """Random Fourier features of the point at the critic; 0 for none."""
+    """Random Fourier features of the point, for the critic; 0 for none."""
     fourier_scale: Positive = 0.5
-    """Their standard frequency, in cycles per standardised unit."""
+    """Standard deviation of the features' frequencies, in cycles per standardised unit."""
 
     def conflicts(self) -> Iterator[str]:
-        """A part of the batch that is larger than the batch."""
+        """More points of the penalty than the batch has."""
         if self.penalty and self.penalty_points > self.batch_size:
             most = f"batch_size = {self.batch_size}"
             yield f"penalty_points must be at most {most}, not {self.penalty_points}"
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> GANState:
-        """Two fresh players."""
+        """Two players with initial parameters."""
         generator_key, critic_key = jax.random.split(key)
         dim = data.shape[1]
         generator = Generator(generator_key, dim, self)
@@ -224,7 +240,7 @@ class GAN(Family[GANState]):
 
     def step(
         self, key: Key[Scalar, ""], state: GANState, batch: Float[Array, "b d"]
-    ) -> tuple[GANState, Info]:
+    ) -> tuple[GANState, GANInfo]:
         """One step of the critic, then one of the generator against the new critic."""
         critic_key, generator_key = jax.random.split(key)
 
@@ -246,16 +262,16 @@ class GAN(Family[GANState]):
             state.generator,
         )
         averaged = average(state.averaged, generator, self.ema * self.steps)
-        info = {"loss": critic_loss, "generator_loss": generator_loss, "value": value}
         new = GANState(
             generator, averaged, critic, generator_optimiser, critic_optimiser, state.time + 1
         )
-        return new, info
+        return new, GANInfo(critic_loss, generator_loss, value)
 
     def loss(self, key: Key[Scalar, ""], state: GANState, batch: Float[Array, "b d"]) -> Scalar:
         """Minus the value of the game on these points and as many generated ones.
 
-        log 2 (relativistic) or 2 log 2 (minimax) when the critic cannot tell; smaller when it can.
+        log 2 (relativistic) or 2 log 2 (minimax) when the critic cannot distinguish them; smaller
+        when it can.
         """
         fake = self._generate(state.averaged, key, len(batch))
         return -self._value(*self._judge(state.critic, batch, fake))
@@ -266,7 +282,7 @@ class GAN(Family[GANState]):
         return GANModel(identity, state.averaged)
 
     def _value(self, real: Float[Array, " b"], fake: Float[Array, " b"]) -> Scalar:
-        """The value of the game for the critic's log-odds: what it maximises."""
+        """The value of the game, which the critic maximises, for its log-odds."""
         if self.objective == "relativistic":
             return jnp.mean(jax.nn.log_sigmoid(real - fake))
         return jnp.mean(jax.nn.log_sigmoid(real)) + jnp.mean(jax.nn.log_sigmoid(-fake))
@@ -280,8 +296,9 @@ class GAN(Family[GANState]):
     ) -> tuple[Scalar, Scalar]:
         """Minus the value, plus the gradient penalties; and the value.
 
-        The penalties are means over the first `penalty_points` of either side. Points come in no
-        order, so this is unbiased, and a gradient of a gradient is the dearest part of a step.
+        The penalties are means over the first `penalty_points` of either side. Points are in random
+        order, so this is unbiased, and the gradient of a gradient is the most costly part of a
+        step.
         """
         value = self._value(*self._judge(critic, real, fake))
         some = jnp.concatenate([real[: self.penalty_points], fake[: self.penalty_points]])
@@ -289,16 +306,16 @@ class GAN(Family[GANState]):
         return gamma * jnp.mean(norms) - value, value
 
     def _penalty_weight(self, time: Int[Array, ""]) -> Float[Array, ""]:
-        """γ at a step: `penalty` times `penalty_decay` to the power of the share of steps done."""
+        """γ at a step: `penalty` times `penalty_decay` to the power of `time` / `steps`."""
         return self.penalty * self.penalty_decay ** (time.astype(float) / self.steps)
 
     def _generator_loss(
         self, generator: Generator, critic: Critic, key: Key[Scalar, ""], real: Float[Array, "b d"]
     ) -> Scalar:
-        """What the generator minimises: the minimax value, or −E log s(C(G(z)) − C(x)).
+        """The generator's objective: the minimax value, or −E log s(C(G(z)) − C(x)).
 
         The latter is the relativistic game with the roles exchanged; its gradient does not vanish
-        while the critic wins.
+        where the critic wins.
         """
         real_odds, fake_odds = self._judge(critic, real, self._generate(generator, key, len(real)))
         if self.objective == "relativistic":

@@ -1,30 +1,32 @@
-r"""Implicit score matching (Hyvärinen, 2005), exact or sliced (Song, Garg, Shi & Ermon, 2019).
+r"""Implicit score matching, exact or sliced, at a noise level that falls during training.
 
-A law p that is known by samples alone has a score ∇ log p that nobody knows, and yet the squared
-distance of a model's score s to it can be made small. Integration by parts takes ∇ log p away:
+A distribution p that is known by samples alone has an unknown score ∇ log p, and yet the squared
+distance of a model's score s to it can be minimised. Integration by parts removes ∇ log p
+(Hyvärinen, 2005, JMLR 6:695):
 
     ½ E_p ‖s − ∇ log p‖²  =  J(s) + ½ E_p ‖∇ log p‖²,      J(s) = E_p [½ ‖s(x)‖² + div s(x)].
 
 J needs samples of p, the model's score and its derivatives, and no normaliser. Here s = −∇E is the
-slope of a scalar, so that the law exp(−E)/Z is there to be sampled and, in the plane, normalised by
-quadrature; or s is a free vector field, which is the score of no law in general.
+gradient of a scalar, so that exp(−E)/Z is a distribution that can be sampled and, in the plane,
+normalised by quadrature; or s is a free vector field, in general the score of no distribution.
 
 Both terms of J are traces, and a trace is a mean over directions v with E[v vᵀ] = I:
 
     J(s) = E_p E_v [½ (v·s)² + vᵀ ∇s v].
 
-Over the d axes, scaled by √d, the mean is exact; over few random v it is *sliced*, and costs the
-same in any dimension. With s = −∇E the bracket is ½ E'² − E'', two derivatives along a line.
+Over the d axes, scaled by √d, the mean is exact; over a few random v it is *sliced* and costs the
+same in any dimension (Song, Garg, Shi & Ermon, 2019, arXiv:1905.07088). With s = −∇E the bracket is
+½ E'² − E'', two derivatives along a line.
 
 Integration by parts fails at a sharp edge, and on finite data J falls without bound where the
-model's curvature gathers at the points. So J is taken at noise σ, p_σ = p ∗ N(0, σ² I). In the
-weight σ² the loss of the exact score is −σ²/2 times the Fisher information of p_σ, between −d/2
+model's curvature concentrates at the points. So J is taken at noise σ, p_σ = p ∗ N(0, σ² I). With
+the weight σ² the loss of the exact score is −σ²/2 times the Fisher information of p_σ, between −d/2
 and 0.
 
-A score is local: log-density differences between places that no data connect do not enter J, so
-the weights of far modes and the mass of places without data are not seen at all. Noise connects:
-training starts at a large σ, where the law is one hill, and lets it sink to the small one of the
-model. The far structure is learnt on the way down and is then only remembered.
+A score is local: differences of log-density between places that no data connect do not enter J, so
+the weights of distant modes and the mass of places without data are not seen at all. Noise
+connects: training starts at a large σ, where p_σ is unimodal, and σ falls to the small one of the
+model. The weights are learnt at large noise and are only remembered afterwards.
 """
 
 import abc
@@ -57,11 +59,11 @@ from densitometer.families.base import Family, Info
 from densitometer.models import HasScore, Model, Standardiser
 
 LANGEVIN_STEPS = 1000
-"""Steps of the vector field's sampler."""
+"""Steps of the sampler of a vector field."""
 
 
 class ScoreField(eqx.Module):
-    """s(z), a vector field that claims to be a score."""
+    """s(z), a vector field that approximates a score."""
 
     dim: eqx.AbstractVar[int]
 
@@ -95,7 +97,7 @@ class NetworkScore(ScoreField):
 
 
 class ScoreModel(HasScore):
-    """A score without a density, sampled by Langevin dynamics that start at N(0, I)."""
+    """A score without a density, sampled by unadjusted Langevin dynamics that start at N(0, I)."""
 
     standardiser: Standardiser
     network: ScoreField
@@ -119,8 +121,8 @@ def langevin(
 ) -> Float[Array, " d"]:
     """The end of `steps` steps x ← x + ε s(x) + √(2ε) n of unadjusted Langevin dynamics.
 
-    Without a density no step can be refused. In a Gaussian of variance v the dynamics settle at
-    variance v / (1 − ε/2v), so ε is to be well below the square of the finest detail.
+    Without a density no step can be rejected. For a Gaussian of variance v the stationary variance
+    is v / (1 − ε/2v), so ε should be well below the square of the finest detail.
     """
 
     def move(x: Array, k: Array) -> tuple[Array, None]:
@@ -132,13 +134,13 @@ def langevin(
 def slopes(
     model: NetworkEnergy | ScoreField, z: Float[Array, " d"], directions: Float[Array, "m d"]
 ) -> tuple[Float[Array, " m"], Float[Array, ""]]:
-    """v·s(z) for each direction v, and the sum of all vᵀ ∇s(z) v.
+    """v·s(z) for each direction v, and the sum of vᵀ ∇s(z) v over the directions.
 
-    Forward derivatives only: training then needs a single reverse pass through them.
+    By forward derivatives only, so that training needs a single reverse pass through them.
     """
     if isinstance(model, NetworkEnergy):
         first, second = _tilt_slopes(model, z, directions)
-        # those of ‖z‖² / 2s², the energy's other part
+        # The same of ‖z‖² / 2s², the energy's other part.
         first += directions @ z / SPREAD**2
         second += jnp.sum(directions**2) / SPREAD**2
         return -first, -second
@@ -149,12 +151,12 @@ def slopes(
 def _tilt_slopes(
     energy: NetworkEnergy, z: Float[Array, " d"], directions: Float[Array, "m d"]
 ) -> tuple[Float[Array, " m"], Float[Array, ""]]:
-    """∂f/∂v for each direction, and Σᵥ ∂²f/∂v², by a forward Laplacian (Li et al., 2024).
+    """∂f/∂v for each direction, and Σᵥ ∂²f/∂v², by a forward Laplacian.
 
     Each layer maps its values a, their derivatives ∂ᵥa and the *sum* S = Σᵥ ∂²ᵥa together: the
-    linear part maps all alike, the activation φ gives φ(a), φ′ ∂ᵥa and φ′ S + φ″ Σᵥ (∂ᵥa)². That
-    is m + 2 rows where derivatives nested by direction have 2m + 1. Rows are kept in a list, not
-    in one array, because slicing one under `vmap` took half of the step's time.
+    linear part maps them all in the same way, the activation φ gives φ(a), φ′ ∂ᵥa and
+    φ′ S + φ″ Σᵥ (∂ᵥa)². That is m + 2 rows where derivatives nested by direction have 2m + 1.
+    Source: Li et al. (2024, arXiv:2307.08214).
     """
     features = energy.mlp.features
 
@@ -162,6 +164,7 @@ def _tilt_slopes(
         return jax.jvp(lambda y: jax.jvp(features, (y,), (v,))[1], (z,), (v,))
 
     rows, seconds = jax.vmap(along)(directions)
+    # A list: slicing an array of rows under `vmap` took half of the step's time.
     value, firsts, second = features(z), list(rows), jnp.sum(seconds, axis=0)
     *hidden, last = zip(energy.mlp.weights, energy.mlp.biases, strict=True)
     for w, b in hidden:
@@ -192,25 +195,36 @@ def implicit_loss(
 
 
 class SMState(eqx.Module):
-    """Parameters, their average, the optimiser's moments, and the steps done."""
+    """What the next step needs."""
 
     network: NetworkEnergy | NetworkScore
     averaged: NetworkEnergy | NetworkScore
+    """The moving average of the network's parameters, of which the model is made."""
     optimiser: optax.OptState
     count: Int[Array, ""]
+    """Steps so far."""
+
+
+class SMInfo(Info):
+    """What a step reports."""
+
+    loss: Float[Array, ""]
+    """σ² J at the noise of the step."""
+    noise: Float[Array, ""]
+    """The noise of the step, σ, in standardised units."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SM(Family[SMState]):
-    """Implicit score matching: an energy whose slope is the data's, at a noise that sinks."""
+    """Implicit score matching: an energy whose gradient is the data's, at a noise that falls."""
 
     name: ClassVar[str] = "sm"
     label: ClassVar[str] = "SM"
     colour: ClassVar[int | None] = 1
     papers: ClassVar[tuple[str, ...]] = ("hyvarinen2005", "song2019sliced")
     path_caption: ClassVar[str] = (
-        "A wide Gaussian cools into the model’s law by Langevin moves; shown are points that are "
-        "left at the end, and their ancestors."
+        "A wide Gaussian cools into the model’s distribution by Langevin moves; shown are points "
+        "that are left at the end, and their ancestors."
     )
 
     steps: Steps = 8_000
@@ -222,24 +236,25 @@ class SM(Family[SMState]):
     weight_decay: PositiveOrZero = 0.0
     """Decoupled weight decay."""
     ema: Share = 0.05
-    """Window of the parameter average that samples and scores, as a share of the steps."""
+    """Window of the parameter average, of which the model is made, as a share of the steps."""
     width: Count = 64
-    """Units a hidden layer."""
+    """Units of a hidden layer."""
     depth: Depth = 3
     """Hidden layers."""
     fourier_count: Features = 16
     """Random Fourier features of the point; 0 for none."""
     fourier_scale: Positive = 0.2
-    """Their standard frequency, in cycles per standardised unit: finer detail, earlier overfit."""
+    """Standard deviation of the features' frequencies, in cycles per standardised unit: a larger
+    one gives finer detail and overfits earlier."""
     noise: Noise = 0.03
-    """σ at the end, in standardised units: the model's law is the data's at this noise."""
+    """Last noise level σ, in standardised units; the model learns the data with this noise."""
     noise_start: Noise = 0.7
-    """σ at the beginning, where the data are one hill; it sinks all along. The same as `noise` for
-    the fixed noise of the textbooks."""
+    """First noise level σ, at which the data are unimodal; it falls with every step. The same as
+    `noise` for the fixed noise of the textbooks."""
     score: Literal["energy", "vector"] = "energy"
-    """The slope of a scalar, which has a density, or a free vector field, which has none."""
+    """Gradient of an energy, which has a density, or a free vector field, which has none."""
     slices: CountOrZero = 0
-    """Random directions a point that estimate the divergence; 0 for the exact one."""
+    """Random directions a point for an estimate of the divergence; 0 for the exact one."""
 
     def conflicts(self) -> Iterator[str]:
         """A noise that would rise."""
@@ -247,7 +262,7 @@ class SM(Family[SMState]):
             yield f"noise must be at most noise_start = {self.noise_start}, not {self.noise}"
 
     def init(self, key: Key[Scalar, ""], data: Float[Array, "n d"]) -> SMState:
-        """A fresh network: an energy near that of N(0, s² I), or a score near that of N(0, I)."""
+        """An initial network, near the energy of N(0, s² I) or the score of N(0, I)."""
         dim = data.shape[1]
         if self.score == "vector":
             network = NetworkScore(key, dim, self)
@@ -264,21 +279,21 @@ class SM(Family[SMState]):
 
     def step(
         self, key: Key[Scalar, ""], state: SMState, batch: Float[Array, "b d"]
-    ) -> tuple[SMState, Info]:
+    ) -> tuple[SMState, SMInfo]:
         """One Adam step on the implicit loss at the noise of this step."""
         sigma = self._noise(state.count)
         loss, gradient = jax.value_and_grad(self._loss)(state.network, key, batch, sigma)
         network, optimiser = descend(self._optimiser(), gradient, state.optimiser, state.network)
         averaged = average(state.averaged, network, self.ema * self.steps)
         new = SMState(network, averaged, optimiser, state.count + 1)
-        return new, {"loss": loss, "noise": sigma}
+        return new, SMInfo(loss, sigma)
 
     def loss(self, key: Key[Scalar, ""], state: SMState, batch: Float[Array, "b d"]) -> Scalar:
-        """The implicit loss of the averaged parameters, at the last noise from beginning to end."""
+        """The implicit loss of the averaged parameters, σ² J, always at the last noise."""
         return self._loss(state.averaged, key, batch, jnp.asarray(self.noise))
 
     def model(self, state: SMState) -> Model:
-        """The law of the energy, or the score alone."""
+        """The distribution of the averaged energy, or the averaged score alone."""
         network = state.averaged
         if isinstance(network, NetworkEnergy):
             return energy_model(network)
@@ -301,13 +316,13 @@ class SM(Family[SMState]):
         return sigma**2 * jnp.mean(losses)
 
     def _directions(self, key: Key[Scalar, ""], n: int, d: int) -> Float[Array, "n m d"]:
-        """Directions v with mean v vᵀ = I: the axes times √d, or signs at random."""
+        """Directions v with mean v vᵀ = I: the axes times √d, or vectors of random signs."""
         if self.slices == 0:
             return jnp.broadcast_to(math.sqrt(d) * jnp.eye(d), (n, d, d))
         return jax.random.rademacher(key, (n, self.slices, d), jnp.float32)
 
     def _noise(self, count: Int[Array, ""]) -> Float[Array, ""]:
-        """σ of a step: log σ sinks evenly from that of `noise_start` to that of `noise`."""
+        """σ of a step: log σ falls linearly from that of `noise_start` to that of `noise`."""
         done = count.astype(float) / self.steps
         return self.noise_start * (self.noise / self.noise_start) ** done
 

@@ -73,7 +73,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "standard": Protocol(),
     "long": Protocol(),
 }
-"""The protocol of each budget; `training.BUDGETS` has the same names."""
+"""The protocol of each budget; `preparation.BUDGETS` has the same names."""
 
 
 @dataclasses.dataclass(frozen=True)
