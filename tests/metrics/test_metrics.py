@@ -11,7 +11,7 @@ from sklearn.neighbors import KernelDensity
 
 import toy
 from densitometer.estimates import EXACT, Estimate, Provenance
-from densitometer.metrics import density, kde, modes, overlap, support
+from densitometer.metrics import bounds, density, kde, modes, overlap, support
 from densitometer.metrics.grids import Grid, GridDensity
 from densitometer.scoring import consistency
 
@@ -150,7 +150,7 @@ def test_reverse_kl_and_true_density_are_taken_at_the_models_samples():
 def test_the_gap_of_a_bound_is_paired():
     rng = np.random.default_rng(0)
     log_q = 10 * rng.normal(size=1000)
-    got = density.BoundGap.of(log_q - 0.3, log_q)
+    got = bounds.BoundGap.of(log_q - 0.3, log_q)
     assert got.value == pytest.approx(0.3)
     assert got.stderr < 1e-9
     assert str(got.provenance) == "bound"
