@@ -149,12 +149,12 @@ def test_samples_test_points_and_those_for_comparison_are_drawn_by_keys_of_their
 
 def test_log_densities_are_those_at_the_points_that_they_are_named_after():
     evidence = of(Numbered(Standardiser.identity(2)))
-    log_q = jax.vmap(log_normal)
+    log_q = lambda points: jax.vmap(log_normal)(jnp.asarray(points))
     np.testing.assert_allclose(evidence.log_q, log_q(evidence.test), rtol=1e-5)
     np.testing.assert_allclose(evidence.log_q_own, log_q(evidence.samples), rtol=1e-5)
-    log_p = jax.vmap(evidence.target.log_prob)
-    np.testing.assert_allclose(evidence.log_p, log_p(jnp.asarray(evidence.test)), rtol=1e-5)
-    np.testing.assert_allclose(evidence.log_p_own, log_p(jnp.asarray(evidence.samples)), rtol=1e-5)
+    log_p = lambda points: jax.vmap(evidence.target.log_prob)(jnp.asarray(points))
+    np.testing.assert_allclose(evidence.log_p, log_p(evidence.test), rtol=1e-5)
+    np.testing.assert_allclose(evidence.log_p_own, log_p(evidence.samples), rtol=1e-5)
 
 
 def test_only_a_density_that_could_be_wrong_is_given_with_its_mass():

@@ -19,7 +19,8 @@ FLOORS = Floors(
 
 def found(**numbers):
     provenance = Provenance.of("samples", n=100)
-    return verdict(FLOORS, {name: Estimate(*pair, provenance) for name, pair in numbers.items()})
+    card = {name: Estimate(*number, provenance=provenance) for name, number in numbers.items()}
+    return verdict(FLOORS, card)
 
 
 def test_chance_allows_the_worst_of_all_metrics_its_joint_excess():
