@@ -14,6 +14,7 @@ from densitometer import metrics
 from densitometer.estimates import EXACT, Estimate, Provenance
 from densitometer.gaussian import log_normal
 from densitometer.models import HasBound, HasDensity, Standardiser
+from densitometer.randomness import key_for
 from densitometer.scoring import evidence as module
 from densitometer.scoring.baselines import Truth
 from densitometer.scoring.evidence import ABSENT, Evidence, absences, judge
@@ -141,6 +142,7 @@ def of(model, target="gaussian_mixture", **sizes):
 def test_samples_test_points_and_those_for_comparison_are_drawn_by_keys_of_their_own():
     target = dm.targets.get("gaussian_mixture")
     evidence = of(Truth(target), n_test=30)
+    np.testing.assert_array_equal(evidence.samples, Truth(target).sample(key_for(0, "samples"), 30))
     drawn = [evidence.samples, evidence.test, evidence.comparison]
     assert [len(points) for points in drawn] == [30] * 3
     for one, other in ((0, 1), (0, 2), (1, 2)):
