@@ -13,6 +13,8 @@ import densitometer as dm
 from densitometer import metrics
 from densitometer.estimates import EXACT, Estimate, Provenance
 from densitometer.gaussian import log_normal
+from densitometer.models import HasBound, HasDensity, Standardiser
+from densitometer.randomness import key_for
 from densitometer.scoring import evidence as module
 from densitometer.scoring.baselines import Truth
 from densitometer.scoring.evidence import ABSENT, Evidence, absences, judge
@@ -108,3 +110,84 @@ def test_a_provenance_has_a_kind_and_details():
     assert (found.kind, dict(found.details)) == ("ode", {"step": "0.4", "mass": "1.0000"})
     assert Provenance.parse(str(found)) == found
     assert [Provenance(k).is_bound for k in ("bound", "importance", "ode")] == [True, True, False]
+
+
+class Numbered(HasDensity, HasBound):
+    """The density of N(0, I), known by quadrature; a bound that says how many samples it took."""
+
+    standardiser: Standardiser
+    density_provenance: ClassVar[Provenance] = Provenance.of("quadrature", nodes=9)
+
+    def _sample(self, key):
+        return jax.random.normal(key, (self.dim,))
+
+    def _log_prob(self, z):
+        return log_normal(z)
+
+    def _log_prob_bound(self, key, z, k):
+        return jnp.asarray(float(k))
+
+
+class Steadied(Numbered):
+    """A bound that samples do not tighten."""
+
+    bound_tightens: ClassVar[bool] = False
+
+
+def of(model, target="gaussian_mixture", **sizes):
+    sizes = {"n_test": 20, "n_samples": 30, "n_grid": 10} | sizes
+    return Evidence.of_model(model, dm.targets.get(target), 0, **sizes)
+
+
+def test_samples_test_points_and_those_for_comparison_are_drawn_by_keys_of_their_own():
+    target = dm.targets.get("gaussian_mixture")
+    evidence = of(Truth(target), n_test=30)
+    np.testing.assert_array_equal(evidence.samples, Truth(target).sample(key_for(0, "samples"), 30))
+    drawn = [evidence.samples, evidence.test, evidence.comparison]
+    assert [len(points) for points in drawn] == [30] * 3
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not np.isin(drawn[one], drawn[other]).any()
+
+
+def test_log_densities_are_those_at_the_points_that_they_are_named_after():
+    evidence = of(Numbered(Standardiser.identity(2)))
+    log_q = lambda points: jax.vmap(log_normal)(jnp.asarray(points))
+    np.testing.assert_allclose(evidence.log_q, log_q(evidence.test), rtol=1e-5)
+    np.testing.assert_allclose(evidence.log_q_own, log_q(evidence.samples), rtol=1e-5)
+    log_p = lambda points: jax.vmap(evidence.target.log_prob)(jnp.asarray(points))
+    np.testing.assert_allclose(evidence.log_p, log_p(evidence.test), rtol=1e-5)
+    np.testing.assert_allclose(evidence.log_p_own, log_p(evidence.samples), rtol=1e-5)
+
+
+def test_only_a_density_that_could_be_wrong_is_given_with_its_mass():
+    evidence = of(Numbered(Standardiser.identity(2)))
+    assert evidence.lacks("mass") is None
+    mass = evidence.mass.value
+    assert str(evidence.provenance) == f"quadrature(nodes=9, mass={mass:.4f})"
+    exact = of(Truth(dm.targets.get("gaussian_mixture")))
+    assert exact.lacks("mass") == "the model has no density that could be wrong"
+    assert exact.provenance == EXACT
+
+
+def test_a_bound_takes_the_samples_that_it_is_said_to_take():
+    evidence = of(Numbered(Standardiser.identity(2)))
+    bound, k = evidence.importance
+    assert k == module.BOUND_SAMPLES > 1
+    assert set(bound) == {k}
+    assert set(evidence.elbo) == {1}
+    steadied = of(Steadied(Standardiser.identity(2)))
+    assert set(steadied.elbo) == {k}
+    assert evidence.lacks("importance") is None
+    assert steadied.lacks("importance") == (
+        "the model has no bound that importance samples tighten"
+    )
+
+
+def test_of_many_samples_some_are_compared_at_random(monkeypatch):
+    monkeypatch.setattr(module, "N_COMPARED", 30)
+    target = dm.targets.get("gaussian_mixture")
+    samples = np.stack([np.arange(300.0), np.zeros(300)], axis=1).astype(np.float32)
+    evidence = Evidence(target, 0, samples)
+    assert len(evidence.compared) == len(evidence.comparison) == 30
+    assert len(np.unique(evidence.compared[:, 0])) == 30
+    assert evidence.compared[:, 0].max() > 200

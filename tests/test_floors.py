@@ -12,6 +12,7 @@ import pytest
 
 import densitometer as dm
 from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.metrics import METRICS
 from densitometer.scoring import evidence, floors
 from densitometer.scoring.evidence import Evidence, judge
 from densitometer.scoring.floors import Floor, Floors
@@ -70,7 +71,7 @@ def test_the_verdict_allows_for_the_number_of_metrics():
         for row in rng.normal(size=(1000, 3)).tolist()
     ]
     share = np.mean([v.fault is None for v in truths])
-    assert share == pytest.approx(floors.JOINT_COVERAGE, abs=4 * np.sqrt(0.03 * 0.97 * 1.5 / 1000))
+    assert share == pytest.approx(0.97, abs=4 * np.sqrt(0.03 * 0.97 * 1.5 / 1000))
     assert all((v.excess <= 1) == (v.fault is None) for v in truths)
     bad = verdict(found, card(a=0.1, b=9.0, c=0.0))
     assert bad.fault == "b"
@@ -91,6 +92,14 @@ def test_a_fault_without_error_is_certain():
     )
     assert found.fault == "shift"
     assert found.sentence == "shifted by 0.5 standard deviations"
+
+
+def test_what_chance_does_is_measured_on_repeats_that_the_floors_have_not_seen():
+    """The extremes of twenty repeats lie on the floors of all, and beyond those of the others."""
+    cards = [{"a": v} for v in np.random.default_rng(0).normal(size=20).tolist()]
+    found = floors.from_repeats(cards, 1, 1)
+    assert max(found.metrics["a"].excess(card["a"]) for card in cards) <= 1
+    assert found.joint > 1.05
 
 
 @pytest.mark.parametrize("repeats", [4, 40])
@@ -184,6 +193,21 @@ def test_what_cannot_be_kept_is_used_all_the_same(tmp_path, monkeypatch, capsys)
     assert floors.known_floors(law, 100, 50) == first
     assert len(calls) == 2
     assert "is not kept for the next time" in capsys.readouterr().err
+
+
+def test_floors_are_cached_by_all_that_they_depend_on(monkeypatch):
+    target = dm.targets.get("gaussian_mixture")
+    names = {
+        floors._cache_name(target, 100, 50),
+        floors._cache_name(dataclasses.replace(target, noise=0.23), 100, 50),
+        floors._cache_name(target, 101, 50),
+        floors._cache_name(target, 100, 51),
+    }
+    monkeypatch.setattr(METRICS, "_members", METRICS._members | {"more": "nowhere:More"})
+    names.add(floors._cache_name(target, 100, 50))
+    monkeypatch.setattr(floors, "VERSION", -1)
+    names.add(floors._cache_name(target, 100, 50))
+    assert len(names) == 6
 
 
 def test_without_semaphores_one_process_measures(monkeypatch):

@@ -18,7 +18,8 @@ from densitometer.estimates import Estimate, Provenance
 from densitometer.families import ddpm, dsm
 from densitometer.families.gan import GAN
 from densitometer.gaussian import Converged, log_normal
-from densitometer.metrics import modes, two_sample
+from densitometer.metrics import density, faults, modes, two_sample
+from densitometer.metrics.grids import Grid, GridDensity
 from densitometer.models import HasBound, Standardiser
 from densitometer.scoring import baselines, consistency
 
@@ -201,3 +202,30 @@ def test_a_density_may_be_a_thousandth_off_and_no_more():
     assert not flagged(0.9991)
     assert flagged(1.002)
     assert flagged(0.998)
+
+
+def on_grid(log_density, half=20.0):
+    """A truth on forty cells a side, from its log-density at (x, y)."""
+    grid = Grid.over(((-half,) * 2, (half,) * 2), 40, 0.0)
+    return GridDensity.of(grid, log_density(*np.meshgrid(grid.x, grid.y)))
+
+
+def test_no_temperature_is_below_0():
+    """Of a small plateau in a wide plain ever colder samples would be, to first order."""
+    truth = on_grid(lambda x, y: np.where(np.hypot(x, y) < 2.5, 2.0, 0.0))
+    assert faults.Temperature.of(np.zeros((10, 2)), truth).value == 0.0
+
+
+def test_a_shift_and_its_error_are_in_standard_deviations_of_the_truth():
+    truth = on_grid(lambda x, y: -(x**2 + y**2) / (2 * 3.0**2))
+    samples = 3 * np.random.default_rng(0).normal(size=(400, 2))
+    found = faults.Shift.of(samples - samples.mean(axis=0) + np.array([100.0, 0.0]), truth)
+    assert found.value == pytest.approx(100 / 3, rel=1e-3)
+    assert found.stderr == pytest.approx(samples[:, 0].std(ddof=1) / 3 / 20, rel=1e-3)
+
+
+@pytest.mark.parametrize("metric", [density.TotalVariation, density.BhattacharyyaExact])
+def test_an_infinite_density_is_compared_with_nothing(metric):
+    log_p, log_q = np.zeros(3), np.array([0.0, np.inf, 0.0])
+    assert math.isnan(metric.of(log_p, log_q, Provenance("ode")).value)
+    assert metric.of(log_p, np.array([0.0, -np.inf, 0.0]), Provenance("ode")).value > 0

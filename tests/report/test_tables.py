@@ -1,0 +1,79 @@
+"""What marks a number in a table."""
+
+import base64
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from densitometer import metrics, report
+from densitometer.findings import ranking
+from densitometer.findings.results import Results
+from densitometer.report import animation, figures, tables, writeup
+from densitometer.report.gallery import page, pictures
+from densitometer.scoring.floors import Floor
+from densitometer.scoring.verdict import Verdict
+
+
+@pytest.fixture(scope="module")
+def results(finished_study):
+    return Results.read(finished_study)
+
+
+def test_a_star_marks_what_is_within_its_floor(results):
+    marked = []
+    for block in tables.headline(results).blocks[1:]:
+        (metric,) = [m.name for m in metrics.every() if m.title == block.title]
+        for row in block.rows:
+            if row.name == "floor":
+                continue
+            for target, entry in zip(results.targets, row.entries, strict=False):
+                measure = results.measure(target, row.name, metric)
+                assert measure is not None
+                floor = results.floor(target, metric, measure)
+                assert floor is not None
+                assert ("*" in entry.mark) == floor.holds(measure.value)
+                marked.append("*" in entry.mark)
+    assert {True, False} == {*marked}
+
+
+def test_the_floor_of_a_number_with_an_error_of_its_own_is_the_truths_alone():
+    always = tables._span(Floor(0.0, 0.0, 0.0), 1.0)
+    assert tables._span(Floor(-0.1, 0.0, 0.1, True), 1.0) == always
+    assert tables._span(Floor(-0.1, 0.0, 0.1), 1.0) != always
+
+
+def test_every_file_of_a_figure_shows_that_figure(monkeypatch):
+    monkeypatch.setattr(figures, "ALL", {name: lambda _, n=name: n for name in figures.ALL})
+    monkeypatch.setattr(figures, "render", lambda figure, kind: f"{figure} as {kind}".encode())
+    for name in ("curves", "samples", "densities", "faults"):
+        monkeypatch.setattr(figures, name, lambda *_, n=name: n)
+    monkeypatch.setattr(writeup, "pdf", lambda results, vectors: b"")
+    monkeypatch.setattr(page, "page", lambda results: b"")
+    monkeypatch.setattr(animation, "svg", lambda results: b"")
+    errors = {}
+    files = report._drawn(None, errors)  # pyright: ignore[reportArgumentType]
+    assert errors == {}
+    for name in figures.ALL:
+        for kind in ("pdf", "png"):
+            assert files[f"figures/{name}.{kind}"] == f"{name} as {kind}".encode()
+
+
+@pytest.mark.parametrize(("good", "seeds", "passes"), [(2, 3, True), (1, 3, False), (1, 2, False)])
+def test_a_family_passes_by_most_of_its_seeds(monkeypatch, good, seeds, passes):
+    judged = lambda floors, card: Verdict(None if card["seed"] < good else "shift", 0.0, "")
+    monkeypatch.setattr(ranking, "verdict", judged)
+    cells = [SimpleNamespace(done=True, scorecard={"seed": seed}) for seed in range(seeds)]
+    results = SimpleNamespace(floors=lambda target: object(), cells=lambda target, family: cells)
+    assert ranking.passes(results, "spiral", "vae") is passes  # pyright: ignore
+
+
+def test_an_arrow_is_the_root_of_its_score(study, monkeypatch):
+    monkeypatch.setattr(pictures, "_steepness", lambda results, target: 2.0)
+    field = np.tile(np.array([[0.72, 0.0], [0.0, -50.0]], np.float32), (8, 1))
+    np.save(study / "cells" / "spiral" / "dsm" / "0" / "score.npy", field)
+    results = Results.read(study)
+    files = results.cell("spiral", "dsm")
+    found = pictures.score_of(results, files, results.picture_box("spiral"))
+    arrows = np.frombuffer(base64.b64decode(found["arrows"]), "i1").reshape(-1, 2)
+    assert {tuple(arrow) for arrow in arrows.tolist()} == {(76, 0), (0, -127)}  # 127 √0.36, 127
