@@ -68,6 +68,13 @@ def test_a_family_passes_by_most_of_its_seeds(monkeypatch, good, seeds, passes):
     assert ranking.passes(results, "spiral", "vae") is passes  # pyright: ignore
 
 
+def test_who_is_among_the_best_by_both_is_chosen_though_the_first_by_neither(monkeypatch):
+    leaders = {"kl": ("dsm", "vae"), "bhattacharyya": ("gan", "vae")}
+    monkeypatch.setattr(ranking, "best", lambda results, target, metric: leaders[metric])
+    found = ranking.choice(None, "spiral")  # pyright: ignore[reportArgumentType]
+    assert found == ("vae", "vae")
+
+
 def test_an_arrow_is_the_root_of_its_score(study, monkeypatch):
     monkeypatch.setattr(pictures, "_steepness", lambda results, target: 2.0)
     field = np.tile(np.array([[0.72, 0.0], [0.0, -50.0]], np.float32), (8, 1))
