@@ -55,9 +55,9 @@ def test_beyond_the_plane_what_needs_a_grid_is_absent_and_says_why():
     missing = absences(card.evidence)
     assert found | missing.keys() == set(metrics.METRICS)
     planar = {"bhattacharyya", "self_bhattacharyya", "shift", "blur", "leak", "temperature"}
-    assert {m for m, why in missing.items() if why == "it is for 2 dimensions alone"} == planar | {
-        "mass"
-    }
+    assert {
+        m for m, why in missing.items() if why == "it is defined in 2 dimensions only"
+    } == planar | {"mass"}
     assert missing["mode_weights"] == "the truth has no separate modes"
     assert card["kl"].value == 0.0
     assert card["nll"].value == pytest.approx(target.entropy.value, abs=4 * card["nll"].stderr)

@@ -109,7 +109,7 @@ class Metric(abc.ABC):
         """Why there is no such number for a model and a target; None if there is one."""
         fewest, most = self.dims
         if not fewest <= evidence.target.dim <= most:
-            return f"it is for {_dimensions(fewest, most)}"
+            return f"it is defined in {_dimensions(fewest, most)}"
         return next((why for need in self.needs if (why := evidence.lacks(need))), None)
 
     def truth(self, entropy: Estimate | None) -> float | None:
@@ -193,7 +193,7 @@ def percent(share: float) -> str:
 
 def _dimensions(fewest: int, most: int | float) -> str:
     if fewest == most:
-        return f"{fewest} dimensions alone"
+        return f"{fewest} dimensions only"
     return (
         f"{fewest} dimensions or more" if most == math.inf else f"{fewest} to {most:g} dimensions"
     )

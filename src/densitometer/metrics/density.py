@@ -23,7 +23,17 @@ MASS_TOLERANCE = 1e-3
 """How far from 1 a density may integrate before it is called wrong."""
 
 
-class KL(Metric):
+class OfDensities(Metric):
+    """A mean over fresh true points of a function of log p and log q."""
+
+    needs = ("log_q",)
+    perfect = 0.0
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
+
+
+class KL(OfDensities):
     """KL(p‖q) = E_p[log p(x) − log q(x)].
 
     Nats; 0 for the truth, larger is worse; cost one density evaluation a point. It punishes what
@@ -34,16 +44,11 @@ class KL(Metric):
     name = "kl"
     label = "KL divergence"
     unit = "nats"
-    needs = ("log_q",)
-    perfect = 0.0
     range = (0.0, math.inf)
     below_by_chance = True
     title = "KL(p ‖ q) in nats: 0 is perfect"
     aspect = "density"
     glance = "KL"
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
 
     @staticmethod
     def of(
@@ -53,7 +58,7 @@ class KL(Metric):
         return mean(np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64), provenance)
 
 
-class JensenShannon(Metric):
+class JensenShannon(OfDensities):
     """The Jensen–Shannon divergence ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q).
 
     Between 0 and log 2 nats, 0 for the truth, larger is worse. With r = q/p it is
@@ -68,13 +73,8 @@ class JensenShannon(Metric):
     name = "jensen_shannon"
     label = "Jensen–Shannon divergence"
     unit = "nats"
-    needs = ("log_q",)
-    perfect = 0.0
     range = (0.0, math.log(2))
     below_by_chance = True
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
 
     @staticmethod
     def of(
@@ -87,7 +87,7 @@ class JensenShannon(Metric):
         return mean(math.log(2) - 0.5 * missed - 0.5 * invented, provenance)
 
 
-class TotalVariation(Metric):
+class TotalVariation(OfDensities):
     """The total variation ½ ∫ |p − q| = E_p[(1 − q/p)₊].
 
     Between 0 and 1, 0 for the truth, larger is worse: the largest difference between the two
@@ -97,12 +97,7 @@ class TotalVariation(Metric):
 
     name = "total_variation"
     label = "Total variation"
-    needs = ("log_q",)
-    perfect = 0.0
     range = (0.0, 1.0)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
 
     @staticmethod
     def of(
@@ -112,7 +107,7 @@ class TotalVariation(Metric):
         return mean(np.maximum(-np.expm1(_log_ratio(log_p, log_q)), 0.0), provenance)
 
 
-class BhattacharyyaExact(Metric):
+class BhattacharyyaExact(OfDensities):
     """The Bhattacharyya coefficient ∫ √(p q) = E_p √(q/p) of two densities.
 
     Between 0 and 1, larger is better, 1 for the truth; cost one density evaluation a point, in any
@@ -124,12 +119,8 @@ class BhattacharyyaExact(Metric):
     name = "bhattacharyya_exact"
     label = "Bhattacharyya coefficient of the densities"
     better = "higher"
-    needs = ("log_q",)
     perfect = 1.0
     range = (0.0, 1.0)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
 
     @staticmethod
     def of(
@@ -139,7 +130,7 @@ class BhattacharyyaExact(Metric):
         return mean(np.exp(_log_ratio(log_p, log_q) / 2), provenance)
 
 
-class Hellinger(Metric):
+class Hellinger(OfDensities):
     """The Hellinger distance √(1 − ∫ √(p q)).
 
     Between 0 and 1, 0 for the truth, larger is worse; a metric in the mathematical sense. Cost and
@@ -149,12 +140,7 @@ class Hellinger(Metric):
 
     name = "hellinger"
     label = "Hellinger distance"
-    needs = ("log_q",)
-    perfect = 0.0
     range = (0.0, 1.0)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
 
     @staticmethod
     def of(

@@ -42,7 +42,16 @@ class Score(NamedTuple):
     response: float
 
 
-class Shift(Metric):
+class Fault(Metric):
+    """The size of one thing that may be wrong with samples, beside the truth on a grid."""
+
+    dims = (2, 2)
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.samples, evidence.truth)
+
+
+class Shift(Fault):
     """How far the samples lie from where they belong: ‖δ‖ if q(x) = p(x − δ).
 
     In standard deviations of the truth, axis by axis; 0 for the truth, larger is worse, and above 0
@@ -56,10 +65,6 @@ class Shift(Metric):
     unit = "standard deviations"
     range = (0.0, math.inf)
     limit = 0.0
-    dims = (2, 2)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.samples, evidence.truth)
 
     @staticmethod
     def of(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
@@ -80,7 +85,7 @@ class Shift(Metric):
         return f"shifted by {value:.2g} standard deviations"
 
 
-class Blur(Metric):
+class Blur(Fault):
     """How much noise has been added: τ² if q is p convolved with N(0, τ² diag(sd²)).
 
     In units of the truth's variance, axis by axis: a blur by a tenth of a standard deviation is
@@ -91,10 +96,6 @@ class Blur(Metric):
     label = "Blur"
     unit = "variances of the truth"
     limit = 0.0
-    dims = (2, 2)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.samples, evidence.truth)
 
     @staticmethod
     def of(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
@@ -107,7 +108,7 @@ class Blur(Metric):
         return f"blurred by {noise}" if value > 0 else f"too sharp, as if {noise} were missing"
 
 
-class Temperature(Metric):
+class Temperature(Fault):
     """T if q ∝ p^(1/T): 1 for the truth, above it for samples too spread over what is likely.
 
     0 where all samples are at the likeliest point, and never below. Cost O(n + cells). Not for
@@ -120,10 +121,6 @@ class Temperature(Metric):
     needs = ("slopes",)
     range = (0.0, math.inf)
     limit = 1.0
-    dims = (2, 2)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.samples, evidence.truth)
 
     @staticmethod
     def of(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
@@ -138,7 +135,7 @@ class Temperature(Metric):
         return f"too {where} (temperature {value:.2f})"
 
 
-class Leak(Metric):
+class Leak(Fault):
     """The share of samples spread evenly over the box: λ if q = (1 − λ) p + λ u.
 
     At most 1; 0 for the truth, and below it by chance. It sees what `OffSupport` sees, and
@@ -150,7 +147,6 @@ class Leak(Metric):
     label = "Leak"
     range = (-math.inf, 1.0)
     limit = 0.0
-    dims = (2, 2)
 
     def __call__(self, evidence: "Evidence") -> Estimate:
         return self.of(evidence.samples, evidence.truth, evidence.target.box)

@@ -92,7 +92,14 @@ class MMD2(Metric):
         return _discrepancy(kernel, samples, truth)
 
 
-class EnergyDistance(Metric):
+class TwoSample(Metric):
+    """A comparison of the model's samples with as many true ones."""
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.compared, evidence.comparison)
+
+
+class EnergyDistance(TwoSample):
     """Energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, without bias.
 
     Data units; 0 for equal distributions, larger is worse; a perfect sampler's values scatter
@@ -105,16 +112,13 @@ class EnergyDistance(Metric):
     label = "Energy distance"
     unit = "data units"
 
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.compared, evidence.comparison)
-
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
         """From the model's samples and as many true ones."""
         return _discrepancy(lambda a, b: -cdist(a, b), samples, truth)
 
 
-class SlicedW2(Metric):
+class SlicedW2(TwoSample):
     """Sliced 2-Wasserstein distance: the root of the mean over directions of W₂² on a line.
 
     On a line the optimal matching is that of the ranks. The directions are 100, equally spaced in
@@ -130,9 +134,6 @@ class SlicedW2(Metric):
     label = "Sliced 2-Wasserstein distance"
     unit = "data units"
     range = (0.0, math.inf)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.compared, evidence.comparison)
 
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
@@ -156,7 +157,7 @@ class SlicedW2(Metric):
         return _root_of_cost(float(costs.mean()), *potentials)
 
 
-class W2(Metric):
+class W2(TwoSample):
     """2-Wasserstein distance: √min over matchings σ of the mean of ‖x_i − y_σ(i)‖².
 
     Data units; 0 for equal distributions, larger is worse. Exact, of 1000 points of each sample at
@@ -172,9 +173,6 @@ class W2(Metric):
     unit = "data units"
     range = (0.0, math.inf)
 
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.compared, evidence.comparison)
-
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
         """From the model's samples and as many true ones."""
@@ -185,7 +183,7 @@ class W2(Metric):
         return _root_of_cost(float(matched.mean()), *_potentials(costs, match))
 
 
-class C2ST(Metric):
+class C2ST(TwoSample):
     """Classifier two-sample test: how often a classifier distinguishes samples from the truth.
 
     Its accuracy on points that it has not been trained on, each of the 2n held out once in five
@@ -201,9 +199,6 @@ class C2ST(Metric):
     name = "c2st"
     label = "Classifier two-sample test"
     range = (0.0, 1.0)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.compared, evidence.comparison)
 
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
@@ -225,7 +220,7 @@ class C2ST(Metric):
         return Estimate(accuracy, _binomial(accuracy, 2 * n), of_samples(range(n)))
 
 
-class Precision(Metric):
+class Precision(TwoSample):
     """The share of the model's samples that lie on the truth's support, as true points show it.
 
     That is, in one of the balls around true points that reach to the third neighbour of each.
@@ -241,16 +236,13 @@ class Precision(Metric):
     better = "higher"
     range = (0.0, 1.0)
 
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.compared, evidence.comparison)
-
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
         """From the model's samples and as many true ones."""
         return _covered(in_random_order(_finite(samples)), in_random_order(_finite(truth)))
 
 
-class Recall(Metric):
+class Recall(TwoSample):
     """The share of true points that lie on the support of the model's samples.
 
     `Precision` with the two exchanged, and so are its numbers: it sees missing modes, and neither
@@ -261,9 +253,6 @@ class Recall(Metric):
     label = "Recall"
     better = "higher"
     range = (0.0, 1.0)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.compared, evidence.comparison)
 
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
