@@ -59,5 +59,6 @@ def test_samples_that_are_no_numbers_are_wrong_before_all_else():
 
 def test_a_number_that_is_the_size_of_no_fault_is_compared_with_the_truths():
     floor = Floor(0.1, 0.2, 0.3)
-    assert described("w2", 0.5, floor) == "w2 is 0.5, above what the truth scores, 0.1 to 0.3"
+    words = "2-Wasserstein distance is 0.5, above what the truth scores, 0.1 to 0.3"
+    assert described("w2", 0.5, floor) == words
     assert "below what" in described("w2", 0.05, floor)

@@ -21,14 +21,16 @@ def violations(name, *number):
 def test_three_errors_may_take_a_number_out_of_its_range_and_no_more():
     assert not violations("bhattacharyya", 1.029)
     assert violations("bhattacharyya", 1.031) == [
-        "bhattacharyya is 1.0310 ± 0.0100, outside 0 to 1"
+        "Bhattacharyya coefficient of the samples is 1.0310 ± 0.0100, outside 0 to 1"
     ]
     assert violations("bhattacharyya", 1.031, math.nan)  # an error that is none allows nothing
 
 
 def test_below_its_range_by_chance_is_only_a_mean_of_terms_of_either_sign():
     assert not violations("kl", -0.029)
-    assert violations("kl", -0.031) == ["kl is -0.0310 ± 0.0100, negative beyond its error"]
+    assert violations("kl", -0.031) == [
+        "KL divergence is -0.0310 ± 0.0100, negative beyond its error"
+    ]
     assert violations("total_variation", -0.001)  # a mean of terms that are never below 0
     assert not violations("total_variation", -1e-7)
 

@@ -11,6 +11,7 @@ import pytest
 
 from densitometer.findings import overall, ranking, sentences
 from densitometer.findings.results import Results
+from densitometer.metrics import METRICS
 from densitometer.report import tables
 
 CURVE = np.linspace(0, 1, 40)
@@ -90,7 +91,7 @@ def test_between_the_baselines(plant):
 @pytest.mark.parametrize(
     ("family", "metric", "value", "words"),
     [
-        ("dsm", "kl", (-0.05, 0.004), "kl is -0.0500 ± 0.0040, negative beyond its error"),
+        ("dsm", "kl", (-0.05, 0.004), "-0.0500 ± 0.0040, negative beyond its error"),
         ("dsm", "mass", (1.0132, 1e-4), "the density integrates to 1.0132, not to 1"),
         (
             "vae",
@@ -99,7 +100,7 @@ def test_between_the_baselines(plant):
             "0.2000 ± 0.0100: a bound, and below the exact",
         ),
         ("gan", "bhattacharyya", (1.2, 0.001), "outside 0 to 1"),
-        ("gan", "off_support", (None, None), "off_support is not finite"),
+        ("gan", "off_support", (None, None), "Share of samples off the support is not finite"),
     ],
 )
 def test_impossible_numbers_are_alarms_and_win_nothing(plant, family, metric, value, words):
@@ -109,7 +110,8 @@ def test_impossible_numbers_are_alarms_and_win_nothing(plant, family, metric, va
     assert words in text
     assert f"{family.upper()} on the spiral" in text
     assert family not in ranking.best(results, "spiral", metric)
-    block = next(b for b in tables.complete(results).blocks if b.title.split(":")[0] == metric)
+    title = METRICS.label(metric)
+    block = next(b for b in tables.complete(results).blocks if b.title.startswith(f"{title}:"))
     row = next(r for r in block.rows if r.name == family)
     assert row.entries[0].alarm
     assert not row.entries[1].alarm

@@ -14,6 +14,7 @@ import pytest
 from densitometer import report
 from densitometer.errors import UsageError
 from densitometer.findings.results import Results
+from densitometer.metrics import METRICS
 from densitometer.report import figures, style, tables, writeup
 
 
@@ -106,7 +107,8 @@ def test_every_number_is_in_the_whole_table_with_its_provenance(finished_study):
     blocks = tables.complete(results).blocks
     for files in results.cells():
         for metric in files.scorecard:
-            (block,) = [b for b in blocks if b.title.split(":")[0] == metric]
+            label = METRICS.label(metric)
+            (block,) = [b for b in blocks if b.title.split(":")[0] == label]
             row = next(r for r in block.rows if r.name == files.cell.family)
             entry = row.entries[results.targets.index(files.cell.target)]
             assert entry.note == str(files.scorecard[metric].provenance)

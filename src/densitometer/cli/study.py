@@ -165,8 +165,8 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     rankings = {target: ranking.ranking(results, target, "kl") for target in plan.targets}
     if any(rankings.values()):
         console.print(
-            "\nranking by kl: who stands between two bars cannot be distinguished from the first "
-            "of them; behind each name is how far it is from the best [95 % interval]",
+            "\nRanking by KL divergence: who stands between two bars cannot be distinguished from "
+            "the first of them; behind each name is how far it is from the best [95 % interval]",
             soft_wrap=True,
         )
     for target, groups in rankings.items():

@@ -142,7 +142,7 @@ class Metric(abc.ABC):
         low, high = self.range
         slack = ERRORS * estimate.stderr if math.isfinite(estimate.stderr) else 0.0
         if not math.isfinite(estimate.value):
-            yield f"{self.name} is not finite"
+            yield f"{self.label} is not finite"
         elif self.below_by_chance and estimate.value < low - slack:
             yield f"{self.shown(estimate)}, negative beyond its error"
         elif estimate.value > high + ROUNDING + slack or (
@@ -164,7 +164,7 @@ class Metric(abc.ABC):
 
     def shown(self, estimate: Estimate) -> str:
         """The start of a sentence about a number."""
-        return f"{self.name} is {estimate.value:.4f} ± {estimate.stderr:.4f}"
+        return f"{self.label} is {estimate.value:.4f} ± {estimate.stderr:.4f}"
 
 
 def mean(values: Float[np.ndarray, " n"], provenance: Provenance) -> Estimate:

@@ -34,7 +34,7 @@ class Acceptance(Diagnostic):
     """
 
     name = "acceptance"
-    label = "Accepted moves"
+    label = "Share of accepted moves"
     needs = ("acceptance",)
     range = (0.0, 1.0)
 
@@ -43,6 +43,6 @@ class NFE(Diagnostic):
     """The mean number of function evaluations of the network that one draw costs."""
 
     name = "nfe"
-    label = "Function evaluations a draw"
+    label = "Number of function evaluations a draw"
     needs = ("nfe",)
     range = (0.0, float("inf"))

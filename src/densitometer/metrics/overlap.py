@@ -70,7 +70,7 @@ class SelfBhattacharyya(Metric):
     """
 
     name = "self_bhattacharyya"
-    label = "Own samples against own density"
+    label = "Self-consistency of samples and density"
     better = "neither"
     needs = ("log_q",)
     dims = (2, 2)

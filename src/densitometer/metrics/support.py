@@ -25,7 +25,7 @@ class OffSupport(Metric):
     """
 
     name = "off_support"
-    label = "Samples off the support"
+    label = "Share of samples off the support"
     range = (0.0, 1.0)
     limit = 0.001
     title = "Samples off the support, per cent: the truth row is the floor"
@@ -60,7 +60,7 @@ class Duplicates(Metric):
     """
 
     name = "duplicates"
-    label = "Repeated samples"
+    label = "Share of repeated samples"
     perfect = 0.0
     range = (0.0, 1.0)
 

@@ -154,8 +154,7 @@ def complete(results: Results, targets: Sequence[str] = ()) -> Table:
                 ]
                 rows.append(Row(family, tuple(entries)))
         rows += floor_row(results, metric, targets)
-        meaning = f": {METRICS.summary(metric).replace('`', '')}" if metric in METRICS else ""
-        blocks.append(Block(metric + meaning, tuple(rows)))
+        blocks.append(Block(_title(metric), tuple(rows)))
     return Table(tuple(targets), tuple(blocks))
 
 
@@ -214,6 +213,13 @@ def _span(floor: "Floor", scale: float) -> str:
     if floor.low == floor.high or floor.perfect:
         return digits.split(floor.median, math.nan, scale=scale)[0]
     return digits.span(floor.low * scale, floor.high * scale)
+
+
+def _title(metric: str) -> str:
+    """A metric's label and what it is; its identifier if it is none of ours."""
+    if metric not in METRICS:
+        return metric
+    return f"{METRICS.label(metric)}: {METRICS.summary(metric).replace('`', '')}"
 
 
 def _within(results: Results, target: str, metric: str, measure: Measure) -> str:

@@ -60,7 +60,8 @@ def described(metric: str, value: float, floor: Floor) -> str:
         return words
     side = "above" if value > floor.high else "below"
     truth = f"{floor.low:.4g} to {floor.high:.4g}"
-    return f"{metric} is {value:.4g}, {side} what the truth scores, {truth}"
+    label = metrics.METRICS.label(metric) if metric in metrics.METRICS else metric
+    return f"{label} is {value:.4g}, {side} what the truth scores, {truth}"
 
 
 def _floors(floors: Floors, card: Mapping[str, Estimate]) -> dict[str, Floor]:
