@@ -1,8 +1,8 @@
 """Break the code on purpose, one line at a time, and see that a test notices.
 
 `tests/mutants.toml` lists the mutations, each with the tests that must fail. Each is made in a copy
-of the package; what no test notices is printed, and the exit status is then 1. Ten minutes on two
-cores:
+of the package; what no test notices is printed, and the exit status is then 1. A quarter of an hour
+on two cores:
 
     make mutants
     make mutants ARGS="--only floors.py"
