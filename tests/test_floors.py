@@ -203,7 +203,9 @@ def test_floors_are_cached_by_all_that_they_depend_on(monkeypatch):
         floors._cache_name(target, 101, 50),
         floors._cache_name(target, 100, 51),
     }
-    monkeypatch.setattr(METRICS, "_members", METRICS._members | {"more": "nowhere:More"})
+    monkeypatch.setattr(
+        METRICS, "_members", METRICS._members | {"more": "densitometer.metrics.support:OffSupport"}
+    )
     names.add(floors._cache_name(target, 100, 50))
     monkeypatch.setattr(floors, "VERSION", -1)
     names.add(floors._cache_name(target, 100, 50))

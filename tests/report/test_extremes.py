@@ -79,8 +79,8 @@ def test_the_scorecard_of_a_broken_model_is_told(scored, place):
     assert card.judged()[-1]["note"] == verdict.sentence
     if place[1] == "dsm":  # half of the plane is no density: no comparison with it is a number
         flagged = " ".join(card.impossible())
-        assert "kl is" in flagged
-        assert "total_variation" in flagged or np.isfinite(card["total_variation"].value)
+        assert "KL divergence is" in flagged
+        assert "Total variation" in flagged or np.isfinite(card["total_variation"].value)
         assert card["total_variation"].value != 0, "an infinite density is no perfect one"
 
 

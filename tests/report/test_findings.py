@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from densitometer.findings import overall, ranking, sentences
+from densitometer.findings.comparisons import critical_of_seeds
 from densitometer.findings.results import Results
 from densitometer.metrics import METRICS
 from densitometer.report import tables
@@ -56,7 +58,7 @@ def plant_curves(study, holdout, train=None, *, selected=None, family="vae"):
 def test_a_clear_winner_beats_both_baselines(plant):
     results = plant("spiral", "dsm", kl=(0.02, 0.003))
     text = text_of(results, topic="Density")
-    assert "The closest density is that of DSM, KL 0.020 ± 0.003 nats" in text
+    assert "Of these fits, the closest density is that of DSM, KL 0.020 ± 0.003 nats" in text
     assert "it beats the cross-validated KDE (0.089 ± 0.006) and the GMM chosen by BIC" in text
     assert "Behind: VAE (0.213 ± 0.008), worse than both baselines" in text
 
@@ -76,7 +78,7 @@ def test_losing_to_a_baseline_is_said(plant):
     assert "it loses to the cross-validated KDE" in text_of(results, topic="Density")
     overview = " ".join(f.text for f in overall.overview(results))
     assert "The best family’s density loses to both baselines on the spiral" in overview
-    assert "Its density loses to both baselines on the spiral" in of_family(
+    assert "In these fits, its density loses to both baselines on the spiral" in of_family(
         results, "dsm", "Weaknesses"
     )
 
@@ -129,12 +131,13 @@ def test_leaks_are_measured_against_the_truth(plant):
     results = plant("spiral", "vae", off_support=(0.001, 0.001))
     text = text_of(results, topic="Support")
     assert (
-        text
-        == "5.0 ± 0.5 % of GAN’s samples lie off the support, against 0.10 ± 0.07 % of the truth’s."
+        text == "In these fits, 5.0 ± 0.5 % of GAN’s samples lie off the support, "
+        "against 0.10 ± 0.07 % of the truth’s."
     )
     results = plant("spiral", "gan", off_support=(0.001, 0.001))
-    assert "No family measurably puts over 0.5 % of its samples off the support." in text_of(
-        results, topic="Support"
+    assert (
+        "None of these fits is shown to put more than 0.5 % of its samples off the support above "
+        "the truth’s own share." in text_of(results, topic="Support")
     )
 
 
@@ -142,7 +145,9 @@ def test_samples_as_good_as_the_truth_are_said_so(plant):
     assert "where a fresh true sample" in text_of(plant("spiral", "truth"), topic="Samples")
     results = plant("spiral", "gan", bhattacharyya=(0.9915, 0.0008))
     assert "those of GAN are closest" in text_of(results, topic="Samples")
-    assert "as close as a fresh true sample" in text_of(results, topic="Samples")
+    assert "not distinguishable from that of a fresh true sample" in text_of(
+        results, topic="Samples"
+    )
 
 
 def test_samples_that_are_not_of_their_density(plant):
@@ -214,8 +219,9 @@ def test_one_family_is_chosen_for_both_uses_if_it_is_among_the_best_by_both(plan
         "vae",
         "vae",
     )  # dsm’s KL ties, its samples do not
-    assert "Choose VAE: no family’s density or samples are closer" in text_of(
-        results, topic="Choice"
+    assert (
+        "Choose VAE: none of these fits is shown to be closer to the truth, by density or by "
+        "samples." in text_of(results, topic="Choice")
     )
     assert "cannot be distinguished from it" not in text_of(results, topic="Choice")
 
@@ -305,5 +311,7 @@ def test_a_ranking_groups_what_cannot_be_distinguished(tmp_path):
     assert 0 < behind.low < behind.value < behind.high
     (block,) = tables.ranking(results, "kl").blocks
     assert [str(row.entries[0]) for row in block.rows] == ["1", "1", "2"]
-    # half the spread of the wobble, by Student's t for five: ± 2.776 × 0.0025 / √5
-    assert str(block.rows[2].entries[2]) == "0.020 [0.017, 0.023]"
+    # half the spread of the wobble, simultaneously for all pairs of four models
+    half = critical_of_seeds(4, 5) * np.std(wobble, ddof=1) / 2 / math.sqrt(5)
+    assert behind.high - behind.value == pytest.approx(half)
+    assert str(block.rows[2].entries[2]) == "0.020 [0.015, 0.025]"

@@ -108,7 +108,7 @@ def test_sentences_show_no_identifier(study, plant):
     text = " ".join(f.text for f in found)
     assert {label(f) for f in results.families} <= set(re.findall(r"\w+", text))
     assert "GAN on the pinwheel (not run)" in text
-    assert "VAE on the Gaussian mixture: kl is -0.05" in text
+    assert "VAE on the Gaussian mixture: KL divergence is -0.05" in text
     assert "on the Gaussian mixture" in text
     assert identifiers(results, text) == []
     targets = "|".join(map(label, results.targets))

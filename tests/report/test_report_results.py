@@ -8,7 +8,7 @@ import pytest
 from densitometer import targets
 from densitometer.errors import UsageError
 from densitometer.estimates import EXACT, Provenance
-from densitometer.findings.comparisons import compare, difference
+from densitometer.findings.comparisons import difference
 from densitometer.findings.results import Measure, Results
 from densitometer.metrics.density import MARGIN, Grid
 
@@ -28,27 +28,19 @@ def test_a_study_without_finished_cells(study):
         Results.read(study)
 
 
-def test_several_seeds_give_median_and_spread(tmp_path):
-    folder = fabricated.fabricate(tmp_path / "study", seeds=(0, 1, 2), names=("spiral",))
-    for seed, value in enumerate((0.08, 0.30, 0.09)):
-        fabricated.rewrite(folder, "spiral", "dsm", seed, kl=(value, 0.001))
-    measure = Results.read(folder).measure("spiral", "dsm", "kl")
-    assert measure is not None
-    assert measure.value == 0.09
-    assert measure.seeds == 3
-    assert measure.error == pytest.approx(np.std([0.08, 0.30, 0.09], ddof=1))
-
-
-def test_the_median_of_seeds_is_noisier_than_their_mean(tmp_path):
-    """√(π/2) times, where the values are normal; never below what the test points give."""
+def test_several_seeds_are_a_mean_and_its_error(tmp_path):
+    """The error is never below what the test points give."""
     folder = fabricated.fabricate(tmp_path / "study", seeds=(0, 1, 2), names=("spiral",))
     for error in (0.001, 0.5):
         for seed, value in enumerate((0.08, 0.30, 0.09)):
             fabricated.rewrite(folder, "spiral", "dsm", seed, kl=(value, error))
         measure = Results.read(folder).measure("spiral", "dsm", "kl")
         assert measure is not None
-        noisy = math.sqrt(math.pi / 2) * np.std([0.08, 0.30, 0.09], ddof=1)
-        assert measure.stderr == pytest.approx(max(noisy, error) / math.sqrt(3))
+        spread = float(np.std([0.08, 0.30, 0.09], ddof=1))
+        assert measure.value == pytest.approx(0.47 / 3)
+        assert measure.seeds == 3
+        assert measure.error == pytest.approx(spread)
+        assert measure.stderr == pytest.approx(max(spread, error) / math.sqrt(3))
 
 
 def test_several_seeds_are_compared_seed_by_seed():
@@ -59,9 +51,9 @@ def test_several_seeds_are_compared_seed_by_seed():
     half = 4.302653 * np.std([0.01, 0.02, 0.01], ddof=1) / np.sqrt(3)
     assert got == pytest.approx((0.04 / 3, 0.04 / 3 - half, 0.04 / 3 + half, 3), rel=1e-5)
     assert got.sign == 0
-    assert compare(a, seeds(0.09, 0.285, 0.195)) == 1
-    assert compare(seeds(0.09, 0.285, 0.195), a) == -1
-    assert compare(a, seeds(np.inf, 0.285, 0.195)) == 0
+    assert difference(a, seeds(0.09, 0.285, 0.195)).sign == 1
+    assert difference(seeds(0.09, 0.285, 0.195), a).sign == -1
+    assert difference(a, seeds(np.inf, 0.285, 0.195)).sign == -1  # infinite is worse
 
 
 def test_the_interval_of_a_difference_holds_the_truth_nineteen_times_in_twenty():
@@ -77,10 +69,10 @@ def test_the_interval_of_a_difference_holds_the_truth_nineteen_times_in_twenty()
 
 def test_a_tie_is_a_difference_whose_interval_holds_zero():
     number = lambda value, error: Measure(value, error, error, 1, EXACT)
-    assert compare(number(0.10, 0.003), number(0.109, 0.004)) == 0
-    assert compare(number(0.10, 0.003), number(0.111, 0.004)) == -1
-    assert compare(number(0.12, 0.0), number(0.11, 0.0)) == 1
-    assert compare(number(np.inf, np.nan), number(np.inf, np.nan)) == 0
+    assert difference(number(0.10, 0.003), number(0.109, 0.004)).sign == 0
+    assert difference(number(0.10, 0.003), number(0.111, 0.004)).sign == -1
+    assert difference(number(0.12, 0.0), number(0.11, 0.0)).sign == 1
+    assert difference(number(np.inf, np.nan), number(np.inf, np.nan)).sign == 0
 
 
 def test_bounds_are_labelled():

@@ -59,8 +59,10 @@ def test_every_file_of_a_figure_shows_that_figure(monkeypatch):
             assert files[f"figures/{name}.{kind}"] == f"{name} as {kind}".encode()
 
 
-@pytest.mark.parametrize(("good", "seeds", "passes"), [(2, 3, True), (1, 3, False), (1, 2, False)])
-def test_a_family_passes_by_most_of_its_seeds(monkeypatch, good, seeds, passes):
+@pytest.mark.parametrize(
+    ("good", "seeds", "passes"), [(2, 3, True), (1, 3, False), (4, 5, True), (3, 5, False)]
+)
+def test_a_family_passes_if_chance_explains_the_seeds_that_fail(monkeypatch, good, seeds, passes):
     judged = lambda floors, card: Verdict(None if card["seed"] < good else "shift", 0.0, "")
     monkeypatch.setattr(ranking, "verdict", judged)
     cells = [SimpleNamespace(done=True, scorecard={"seed": seed}) for seed in range(seeds)]

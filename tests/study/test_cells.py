@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from densitometer import targets
-from densitometer.metrics.density import MARGIN
+from densitometer.estimates import EXACT, Estimate
+from densitometer.metrics.density import KL, MARGIN
 from densitometer.metrics.grids import Grid
 from densitometer.models import HasScore, Standardiser
 from densitometer.study import cells as study_cells
@@ -25,10 +27,17 @@ def test_a_cell_gives_its_files_and_the_same_again(family):
     fitted = (
         {"model.safetensors", "curves.csv", "fit.json", "path.npy"} if family == "gan" else set()
     )
-    density = {"log_density.npy"} if family in REFERENCES else set()
+    density = {"log_density.npy", "test_densities.npz"} if family in REFERENCES else set()
     assert files.keys() == {"scorecard.json", "samples.npy", "timing.json"} | fitted | density
     samples = np.load(io.BytesIO(files["samples.npy"]))
     assert samples.shape == (PLAN.protocol.n_samples, 2)
+    if density:
+        kept = np.load(io.BytesIO(files["test_densities.npz"]))
+        overlap = Estimate(float(kept["overlap"][0]), 0.0, EXACT)
+        terms = KL.terms(kept["log_p"], kept["log_q"], overlap)
+        card = {row["metric"]: row for row in json.loads(files["scorecard.json"])}
+        assert terms.shape == (PLAN.protocol.n_test,)
+        assert np.mean(terms) == pytest.approx(card["kl"]["value"], abs=1e-12)
     if "path.npy" in files:  # the ways of the first samples
         path = np.load(io.BytesIO(files["path.npy"]))
         assert path.shape == (study_cells.FRAMES, study_cells.PATHS, 2)

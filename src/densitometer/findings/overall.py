@@ -1,7 +1,7 @@
 """Sentences about a whole study: its abstract, its main findings, its caveats.
 
 As in `sentences`, "better" and "worse" mean that the 95 % interval of a difference does not contain
-0.
+0, all intervals of a target and a metric taken together.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ def abstract(results: Results) -> list[Finding]:
         "a Gaussian mixture model."
     )
     found = [*_choices(results), *_standings(results), *_verdicts(results)]
-    return [Finding(done), *(found or [Finding(_NOTHING, "caveat")])]
+    return [Finding(done), *(found or [Finding(_NOTHING, "caveat")]), *_one_fit(results)]
 
 
 def overview(results: Results) -> list[Finding]:
@@ -62,7 +62,7 @@ def overview(results: Results) -> list[Finding]:
         *_leaks(results),
         *_verdicts(results),
     ]
-    return found or [Finding(_NOTHING, "caveat")]
+    return [*(found or [Finding(_NOTHING, "caveat")]), *_one_fit(results)]
 
 
 def caveats(results: Results) -> list[Finding]:
@@ -72,6 +72,15 @@ def caveats(results: Results) -> list[Finding]:
         more = f"{len(found) - AT_ONCE} more impossible values are marked in the tables."
         found = [*found[:AT_ONCE], Finding(more, "alarm")]
     return [*found, *_divergences(results), *_unfinished(results)]
+
+
+def _one_fit(results: Results) -> Iterator[Finding]:
+    """Of a study with one seed: what its comparisons are about."""
+    if len(results.seeds) == 1:
+        yield Finding(
+            "These are findings of one fit of each family: another seed may order them otherwise.",
+            "caveat",
+        )
 
 
 def _choices(results: Results) -> Iterator[Finding]:

@@ -52,3 +52,21 @@ def seconds(results: Results, target: str | None, family: str) -> float | None:
     """Median wall time of a fit; None if not recorded."""
     recorded = [c.seconds for c in results.cells(target, family) if c.seconds == c.seconds]
     return statistics.median(recorded) if recorded else None
+
+
+def fits(results: Results) -> str:
+    """What a comparison of one seed is about, after a noun: " of these fits"; else nothing."""
+    return " of these fits" if len(results.seeds) == 1 else ""
+
+
+def of_these(results: Results, sentence: str, how: str = "Of") -> str:
+    """A sentence that compares, with a capital; of one seed, it is about these fits and says so."""
+    if len(results.seeds) == 1:
+        return f"{how} these fits, {sentence}"
+    return sentence[0].upper() + sentence[1:]
+
+
+def none_of(results: Results, *, capital: bool = False) -> str:
+    """What nothing is shown of: none of these fits; of several seeds no family."""
+    none = "none of these fits" if len(results.seeds) == 1 else "no family"
+    return none[0].upper() + none[1:] if capital else none

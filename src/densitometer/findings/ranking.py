@@ -3,12 +3,15 @@
 import functools
 from typing import NamedTuple
 
+from scipy.stats import binom
+
 from densitometer import metrics
-from densitometer.findings.comparisons import Difference, compare, difference
+from densitometer.findings.comparisons import Comparison, Difference, by_errors, by_points
 from densitometer.findings.labels import in_prose, label
 from densitometer.findings.results import CellFiles, Measure, Results
 from densitometer.metrics import METRICS
 from densitometer.scoring.consistency import violations
+from densitometer.scoring.floors import COVERAGE, JOINT_COVERAGE
 from densitometer.scoring.verdict import verdict
 from densitometer.study.plan import REFERENCES
 
@@ -21,21 +24,39 @@ def larger_is_better(metric: str) -> bool:
     return metric in METRICS and metrics.get(metric).better == "higher"
 
 
-def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
-    """The family with the best value of a metric, then those that tie with it.
+@functools.lru_cache(maxsize=64)
+def comparison(results: Results, target: str, metric: str) -> Comparison:
+    """The models of a target by one metric, references among them, without impossible values.
 
-    Impossible values are left out.
+    With one seed it is paired by test point where the metric is a mean over these; else the samples
+    of each model are draws of their own.
     """
     flagged = impossible(results)
-    ranked = [
-        (f, m) for f, m in results.ranked(target, metric) if (target, f, metric) not in flagged
-    ]
-    if not ranked:
+    measures = {
+        family: measure
+        for family in (*REFERENCES, *results.families)
+        if (target, family, metric) not in flagged
+        and (measure := results.measure(target, family, metric)) is not None
+        and not measure.is_bound
+    }
+    if measures:
+        terms = {family: results.terms(target, family, metric) for family in measures}
+        paired = {family: t for family, t in terms.items() if t is not None}
+        if paired and len(paired) == len(measures):
+            return by_points(paired, results.seeds[0])
+    return by_errors(measures)
+
+
+def best(results: Results, target: str, metric: str) -> tuple[str, ...]:
+    """The family with the best value of a metric, then those that cannot be distinguished from it.
+
+    Impossible values are left out, and infinite ones win nothing.
+    """
+    compared = comparison(results, target, metric)
+    ranked = [f for f in _from_best(results, target, metric) if f not in REFERENCES]
+    if not ranked or ranked[0] not in compared.finite:
         return ()
-    sign = -1 if larger_is_better(metric) else 1
-    ranked.sort(key=lambda pair: sign * pair[1].value)
-    leader = ranked[0][1]
-    return tuple(family for family, m in ranked if compare(m, leader) == 0)
+    return tuple(f for f in ranked if f == ranked[0] or compared.sign(f, ranked[0]) == 0)
 
 
 def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, Difference]]]:
@@ -44,20 +65,26 @@ def ranking(results: Results, target: str, metric: str) -> list[list[tuple[str, 
     The first of a group differs significantly from the first of the group before it; the others of
     a group do not differ significantly from its first. Impossible values are left out.
     """
+    compared = comparison(results, target, metric)
+    entered = _from_best(results, target, metric)
+    groups: list[list[tuple[str, Difference]]] = []
+    leader: str | None = None
+    for family in entered:
+        if leader is None or compared.sign(family, leader) != 0:
+            groups.append([])
+            leader = family
+        groups[-1].append((family, compared.difference(family, entered[0])))
+    return groups
+
+
+def _from_best(results: Results, target: str, metric: str) -> list[str]:
+    """Families and baselines that have a number, from best to worst; no impossible values."""
     flagged = impossible(results)
     sign = -1 if larger_is_better(metric) else 1
     entered = [(b, results.measure(target, b, metric)) for b in BASELINES]
     entered = [(b, m) for b, m in entered if m] + results.ranked(target, metric)
     entered = [(f, m) for f, m in entered if (target, f, metric) not in flagged]
-    entered.sort(key=lambda pair: sign * pair[1].value)
-    groups: list[list[tuple[str, Difference]]] = []
-    leader: Measure | None = None
-    for family, measure in entered:
-        if leader is None or compare(measure, leader) != 0:
-            groups.append([])
-            leader = measure
-        groups[-1].append((family, difference(measure, entered[0][1])))
-    return groups
+    return [f for f, _ in sorted(entered, key=lambda pair: sign * pair[1].value)]
 
 
 @functools.lru_cache(maxsize=4)
@@ -113,17 +140,45 @@ def where(results: Results, files: CellFiles) -> str:
 
 def signs(results: Results, target: str, family: str) -> dict[str, int]:
     """The sign of a family's KL less that of each baseline; empty where one is missing."""
-    own = results.measure(target, family, "kl")
-    found = {b: m for b in BASELINES if (m := results.measure(target, b, "kl"))}
-    if own is None or len(found) < len(BASELINES):
+    compared = comparison(results, target, "kl")
+    if not {family, *BASELINES} <= compared.by_seed.keys():
         return {}
-    return {b: compare(own, m) for b, m in found.items()}
+    return {b: compared.sign(family, b) for b in BASELINES}
 
 
 def passes(results: Results, target: str, family: str) -> bool | None:
-    """Whether the samples of most seeds cannot be distinguished from true ones; None if unknown."""
+    """Whether samples cannot be distinguished from true ones, of as many seeds as chance allows.
+
+    None if that is not known.
+    """
     floors = results.floors(target)
     cards = [c.scorecard for c in results.cells(target, family) if c.done]
     if floors is None or not cards:
         return None
-    return 2 * sum(verdict(floors, card).fault is None for card in cards) > len(cards)
+    faulty = sum(verdict(floors, card).fault is not None for card in cards)
+    return chance_allows(faulty, len(cards), 1 - JOINT_COVERAGE)
+
+
+def within_floor(results: Results, target: str, family: str, metric: str) -> bool | None:
+    """Whether a metric is within its floor, of as many seeds as chance allows.
+
+    None if there is no floor.
+    """
+    held = []
+    for files in results.cells(target, family):
+        estimate = files.scorecard.get(metric)
+        floor = estimate and results.floor(target, metric, estimate)
+        if estimate is not None and floor is not None:
+            held.append(floor.holds(estimate.value))
+    return chance_allows(held.count(False), len(held), 1 - COVERAGE) if held else None
+
+
+def chance_allows(misses: int, n: int, rate: float) -> bool:
+    """Whether it is no surprise, at 5 %, that so many of n true samples miss a floor.
+
+    Args:
+        misses: how many do.
+        n: of how many.
+        rate: the probability that one does.
+    """
+    return float(binom.cdf(misses - 1, n, rate)) < 0.95

@@ -12,13 +12,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from densitometer import metrics
 from densitometer.errors import UsageError
-from densitometer.estimates import Estimate, Provenance
+from densitometer.estimates import EXACT, Estimate, Provenance
 from densitometer.findings import digits
 from densitometer.metrics import METRICS
 from densitometer.study.plan import Cell, Plan
@@ -33,8 +34,8 @@ class Measure:
     """A metric of one family on one target, over the seeds that have it.
 
     With one seed, `value` and `error` are the estimate and its standard error, which comes from
-    the test sample alone. With several, they are the median over seeds and its spread, the
-    standard deviation over seeds.
+    the test sample alone. With several, they are the mean over seeds and the standard deviation
+    over seeds; infinite if one seed's is.
     """
 
     value: float
@@ -56,6 +57,15 @@ class Measure:
     def is_bound(self) -> bool:
         """Whether the number only bounds the metric: it must then be labelled wherever it goes."""
         return self.provenance.is_bound
+
+
+class TestDensities(NamedTuple):
+    """Both log-densities at a cell's fresh true points, nats."""
+
+    log_p: Float[np.ndarray, " n"]
+    log_q: Float[np.ndarray, " n"]
+    overlap: Estimate | None
+    """E_p[min(q/p, 2)], of the control variate of `KL`; None where there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +138,17 @@ class CellFiles:
     def log_density(self) -> Float[np.ndarray, "ny nx"] | None:
         """log q on the picture's grid, or None if the model has no density."""
         return self._array("log_density.npy")
+
+    @functools.cached_property
+    def test_densities(self) -> "TestDensities | None":
+        """log p and log q at the test points, or None if the model has no density."""
+        path = self.folder / "test_densities.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            value, stderr = map(float, arrays["overlap"])
+            overlap = None if math.isnan(value) else Estimate(value, stderr, EXACT)
+            return TestDensities(arrays["log_p"], arrays["log_q"], overlap)
 
     @functools.cached_property
     def path(self) -> Float[np.ndarray, "frames n d"] | None:
@@ -230,15 +251,20 @@ class Results:
         by_seed = dict(zip(found, values, strict=True))
         if len(found) == 1:
             return Measure(values[0], stderrs[0], stderrs[0], 1, provenances[0], by_seed)
-        median = statistics.median(values)
         if not all(map(math.isfinite, values)):
-            return Measure(median, math.nan, math.nan, len(found), provenances[0], by_seed)
-        spread = statistics.stdev(values)
-        # A median is this much noisier than a mean; never below what the test sample alone gives.
-        stderr = (
-            max(math.sqrt(math.pi / 2) * spread, _root_mean_square(stderrs)) / len(found) ** 0.5
-        )
-        return Measure(median, spread, stderr, len(found), provenances[0], by_seed)
+            mean = sum(values)  # infinite, or NaN
+            return Measure(mean, math.nan, math.nan, len(found), provenances[0], by_seed)
+        mean, spread = statistics.fmean(values), statistics.stdev(values)
+        # never below what the test sample alone gives
+        stderr = max(spread, _root_mean_square(stderrs)) / math.sqrt(len(found))
+        return Measure(mean, spread, stderr, len(found), provenances[0], by_seed)
+
+    def terms(self, target: str, family: str, metric: str) -> Float[np.ndarray, " n"] | None:
+        """With one seed the terms of a metric that is a mean over the test points; else None."""
+        densities = self.cell(target, family).test_densities
+        if len(self.seeds) > 1 or densities is None or metric not in METRICS:
+            return None
+        return metrics.get(metric).terms(*densities)
 
     def ranked(self, target: str, metric: str) -> list[tuple[str, Measure]]:
         """The families that have a metric as an exact number, in the plan's order."""
@@ -268,10 +294,10 @@ class Results:
             self._floors[target] = known_floors(truth, rules.n_samples, rules.n_test)
         return self._floors[target]
 
-    def floor(self, target: str, metric: str, measure: Measure) -> "Floor | None":
-        """What the truth scores in place of a measure; None if there is no such thing."""
+    def floor(self, target: str, metric: str, of: Measure | Estimate) -> "Floor | None":
+        """What the truth scores in place of a number; None if there is no such thing."""
         floors = self.floors(target)
-        estimate = Estimate(measure.value, measure.stderr, measure.provenance)
+        estimate = Estimate(of.value, of.stderr, of.provenance)
         return floors and floors.floor(metric, estimate, self.entropy(target))
 
     @functools.cached_property

@@ -1,8 +1,9 @@
 """Sentences about one target or one family, by rules.
 
 A rule takes the results and yields findings; every number in a sentence comes from a cell's files.
-"Better" and "worse" mean that the 95 % interval of the difference, paired by seed, does not contain
-0; otherwise the two tie.
+"Better" and "worse" mean that the 95 % interval of the difference does not contain 0, all intervals
+of a target and a metric taken together (see `comparisons`); otherwise the two tie. With one seed
+the difference is that of these fits, and the sentences say so.
 """
 
 import dataclasses
@@ -12,21 +13,32 @@ from typing import Literal
 
 from densitometer import metrics
 from densitometer.findings import localise
-from densitometer.findings.comparisons import compare
+from densitometer.findings.comparisons import difference
 from densitometer.findings.digits import count, listed, plus_minus
 from densitometer.findings.labels import in_prose, label
-from densitometer.findings.phrases import families, measured, number, percent, places, seconds
+from densitometer.findings.phrases import (
+    families,
+    fits,
+    measured,
+    none_of,
+    number,
+    of_these,
+    percent,
+    places,
+    seconds,
+)
 from densitometer.findings.ranking import (
     BASELINES,
     Choice,
     behind,
     best,
     choice,
+    comparison,
     larger_is_better,
     passes,
     signs,
 )
-from densitometer.findings.results import Measure, Results
+from densitometer.findings.results import Results
 from densitometer.findings.trends import trend
 
 LEAK = 0.005
@@ -72,13 +84,17 @@ def choose(results: Results, target: str) -> Iterator[Finding]:
     if chosen == Choice(None, None):
         return
     if chosen.density == chosen.samples:
-        why = "no family’s density or samples are closer to the truth"
+        why = f"{none_of(results)} is shown to be closer to the truth, by density or by samples"
         equals = [f for f in density if f in samples and f != chosen.density]
     elif chosen.density and chosen.samples:
-        why = f"no density is closer than that of {label(chosen.density)}, but other samples are"
+        why = (
+            f"{none_of(results)} is shown to have a closer density than "
+            f"{label(chosen.density)}, but other samples are closer"
+        )
         equals = []
     else:
-        why = f"no family’s {'density is' if chosen.density else 'samples are'} closer to the truth"
+        by = "density" if chosen.density else "samples"
+        why = f"{none_of(results)} is shown to be closer to the truth by its {by}"
         equals = [f for f in density or samples if f not in chosen]
     yield Finding(f"Choose {chosen}: {why}.")
     if equals:
@@ -104,22 +120,21 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
         return
     first = measured(results, target, leaders[0], "kl")
     if len(leaders) == 1:
-        text = f"The closest density is that of {label(leaders[0])}, KL {number(first)} nats"
+        text = f"the closest density is that of {label(leaders[0])}, KL {number(first)} nats"
     else:
         kl = lambda family: number(measured(results, target, family, "kl"))
         tied = [f"{label(f)} ({kl(f)} nats)" for f in leaders]
         text = f"{listed(tied)} tie for the closest density"
-    verdicts = _verdicts(results, target, first, "kl")
+    text = of_these(results, text)
+    verdicts = _verdicts(results, target, leaders[0], "kl")
     subject = "it" if len(leaders) == 1 else label(leaders[0])
     yield Finding(f"{text}; {subject} {verdicts}." if verdicts else f"{text}.")
     standing: dict[str, list[str]] = {}
+    compared = comparison(results, target, "kl")
+    known = [b for b in BASELINES if b in compared.by_seed]
     for family, measure in behind(results, target):
-        better = [
-            BASELINES[b]
-            for b in BASELINES
-            if (m := results.measure(target, b, "kl")) and compare(measure, m) > 0
-        ]
-        worse = "no worse than the baselines"
+        better = [BASELINES[b] for b in known if compared.sign(family, b) > 0]
+        worse = "not shown to be worse than the baselines"
         if better:
             worse = "worse than " + ("both baselines" if len(better) == 2 else better[0])
         standing.setdefault(worse, []).append(f"{label(family)} ({number(measure)})")
@@ -134,19 +149,20 @@ def closest_samples(results: Results, target: str) -> Iterator[Finding]:
     truth = results.measure(target, "truth", "bhattacharyya")
     if not leaders or truth is None:
         return
-    first = measured(results, target, leaders[0], "bhattacharyya")
     who = f"those of {families(leaders)}"
     who += " tie for the closest" if len(leaders) > 1 else " are closest"
-    if compare(first, truth) >= 0:
-        floor = f"as close as a fresh true sample ({number(truth)})"
+    closest = next(iter(leaders))
+    first = measured(results, target, closest, "bhattacharyya")
+    if comparison(results, target, "bhattacharyya").sign(closest, "truth") >= 0:
+        floor = f"not distinguishable from that of a fresh true sample ({number(truth)})"
     else:
         floor = f"where a fresh true sample of the same size reaches {number(truth)}"
-    yield Finding(f"Of the samples, {who}: Bhattacharyya {number(first)}, {floor}.")
+    yield Finding(f"Of the samples{fits(results)}, {who}: Bhattacharyya {number(first)}, {floor}.")
     for family in results.families:
         measure = results.measure(target, family, "bhattacharyya")
         if measure is None or family in leaders or results.measure(target, family, "kl"):
             continue
-        verdicts = _verdicts(results, target, measure, "bhattacharyya")
+        verdicts = _verdicts(results, target, family, "bhattacharyya")
         tail = f" and {verdicts}" if verdicts else ""
         yield Finding(f"{label(family)}, which has samples only, reaches {number(measure)}{tail}.")
 
@@ -157,14 +173,23 @@ def leaks(results: Results, target: str) -> Iterator[Finding]:
     if truth is None:
         return
     ranked = sorted(results.ranked(target, "off_support"), key=lambda pair: -pair[1].value)
-    leaking = [(f, m) for f, m in ranked if compare(m, truth) > 0 and m.value - truth.value > LEAK]
+    compared = comparison(results, target, "off_support")
+    leaking = [
+        (f, m)
+        for f, m in ranked
+        if f in compared.by_seed and compared.sign(f, "truth") > 0 and m.value - truth.value > LEAK
+    ]
     if leaking:
         shares = [f"{percent(m)} of {label(f)}’s samples" for f, m in leaking]
         floor = f"against {percent(truth)} of the truth’s"
-        yield Finding(f"{listed(shares)} lie off the support, {floor}.")
+        yield Finding(of_these(results, f"{listed(shares)} lie off the support, {floor}.", "In"))
     elif ranked:
         limit = f"{100 * LEAK:g}\N{NO-BREAK SPACE}%"
-        yield Finding(f"No family measurably puts over {limit} of its samples off the support.")
+        none = none_of(results, capital=True)
+        yield Finding(
+            f"{none} is shown to put more than {limit} of its samples off the support above the "
+            "truth’s own share."
+        )
 
 
 def strengths(results: Results, family: str) -> Iterator[Finding]:
@@ -174,11 +199,12 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
         if on := tuple(t for t in results.targets if family in best(results, t, metric.name)):
             bests.setdefault(on, []).append(metric.aspect)
     clauses = [f"{listed(what)} on {places(results, on)}" for on, what in bests.items()]
-    text = f"Best, alone or tied, by {'; by '.join(clauses)}." if clauses else "Nowhere the best."
-    yield Finding(text)
+    text = f"the best, alone or tied, by {'; by '.join(clauses)}" if clauses else "nowhere the best"
+    yield Finding(of_these(results, f"{text}."))
     beats = [t for t in results.targets if {*signs(results, t, family).values()} == {-1}]
     if beats:
-        yield Finding(f"Its density beats both baselines on {places(results, beats)}.")
+        text = f"its density beats both baselines on {places(results, beats)}."
+        yield Finding(of_these(results, text, "In"))
     costs = {f: s for f in results.families if (s := seconds(results, None, f))}
     if len(costs) > 1 and min(costs, key=lambda f: costs[f]) == family:
         yield Finding(f"The quickest to train, {costs[family]:.0f} s a fit in the median.")
@@ -203,7 +229,8 @@ def weaknesses(results: Results, family: str) -> Iterator[Finding]:
         yield Finding(text + (f"; also on {listed(others)}." if others else "."))
     loses = [t for t in results.targets if {*signs(results, t, family).values()} == {1}]
     if loses:
-        yield Finding(f"Its density loses to both baselines on {places(results, loses)}.")
+        text = f"its density loses to both baselines on {places(results, loses)}."
+        yield Finding(of_these(results, text, "In"))
 
 
 def distinguished_from_truth(results: Results, target: str) -> Iterator[Finding]:
@@ -261,7 +288,7 @@ def bound_gaps(results: Results, family: str) -> Iterator[Finding]:
         for target in results.targets:
             exact = results.measure(target, family, metric.bounds)
             bound = results.measure(target, family, metric.name)
-            if bound and exact and compare(bound, exact) > 0:
+            if bound and exact and difference(bound, exact).sign > 0:
                 error = math.hypot(bound.stderr, exact.stderr)
                 gap = plus_minus(bound.value - exact.value, error, unit="nats")
                 gaps.append(f"{gap} on {in_prose(target)}")
@@ -290,14 +317,15 @@ FAMILY_RULES: tuple[tuple[str, Rule], ...] = (
 """(topic, rule) for a family."""
 
 
-def _verdicts(results: Results, target: str, measure: Measure, metric: str) -> str:
+def _verdicts(results: Results, target: str, family: str, metric: str) -> str:
     """Such as: beats the cross-validated KDE (0.178 ± 0.007) and ties with the GMM."""
     better = -1 if not larger_is_better(metric) else 1
+    compared = comparison(results, target, metric)
     by_verb: dict[str, list[str]] = {}
     for name, words in BASELINES.items():
         baseline = results.measure(target, name, metric)
-        if baseline is not None:
-            sign = compare(measure, baseline)
+        if baseline is not None and {family, name} <= compared.by_seed.keys():
+            sign = compared.sign(family, name)
             verb = "ties with" if sign == 0 else "beats" if sign == better else "loses to"
             by_verb.setdefault(verb, []).append(f"{words} ({number(baseline)})")
     return listed([f"{verb} {listed(names)}" for verb, names in by_verb.items()])

@@ -16,6 +16,7 @@ METRICS = Registry(
     "metrics",
     {
         "kl": "densitometer.metrics.density:KL",
+        "kl_trimmed": "densitometer.metrics.density:TrimmedKL",
         "jensen_shannon": "densitometer.metrics.density:JensenShannon",
         "total_variation": "densitometer.metrics.density:TotalVariation",
         "hellinger": "densitometer.metrics.density:Hellinger",

@@ -31,7 +31,9 @@ NORMAL = 1.96
 """Standard errors to either end of a 95 % interval."""
 
 
-OF_MODELS = frozenset(("log_q", "mass", "scores", "elbo", "importance", "acceptance", "nfe"))
+OF_MODELS = frozenset(
+    ("log_q", "heavy_tail", "mass", "scores", "elbo", "importance", "acceptance", "nfe")
+)
 """What of the evidence samples alone do not have."""
 
 
@@ -100,10 +102,31 @@ class Metric(abc.ABC):
     def __call__(self, evidence: "Evidence") -> Estimate:
         """The number, for a model of which `absence` has nothing to say."""
 
+    @classmethod
+    def terms(
+        cls,
+        log_p: Float[np.ndarray, " n"],
+        log_q: Float[np.ndarray, " n"],
+        overlap: Estimate | None = None,
+    ) -> Float[np.ndarray, " n"] | None:
+        """Of a mean over fresh true points its terms, so that models are compared point by point.
+
+        Args:
+            log_p: log-density of the truth at the points, nats.
+            log_q: of the model.
+            overlap: E_p[min(q/p, 2)], where it is known.
+        """
+        return None
+
     @property
     def takes_samples(self) -> bool:
         """Whether samples are all that it needs, whoever drew them."""
         return not OF_MODELS.intersection(self.needs)
+
+    @property
+    def floor_is_measured(self) -> bool:
+        """Whether what the truth scores is found by judging true samples."""
+        return self.takes_samples and self.perfect is None
 
     def absence(self, evidence: "Evidence") -> str | None:
         """Why there is no such number for a model and a target; None if there is one."""

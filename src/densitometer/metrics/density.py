@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from densitometer.estimates import EXACT, Estimate, Provenance
 from densitometer.metrics.base import Metric, mean, of_samples
+from densitometer.metrics.control import controlled
 from densitometer.metrics.grids import Grid
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ Array = np.ndarray
 
 MARGIN = 0.05
 """How far the grid of densities reaches beyond the target's box, in units of the box's side."""
+
+CUT = 2.0
+"""Where q/p is cut off to be a control variate: bounded, yet nearly a function of log p − log q."""
+
+HEAVY = 0.1
+"""Share of one point in Σ |log p − log q| above which a mean of it is flagged."""
+
+TRIMMED = 1e-3
+"""Share of the points that `TrimmedKL` leaves out."""
 
 MASS_TOLERANCE = 1e-3
 """How far from 1 a density may integrate before it is called wrong."""
@@ -32,6 +42,15 @@ class OfDensities(Metric):
     def __call__(self, evidence: "Evidence") -> Estimate:
         return self.of(evidence.log_p, evidence.log_q, evidence.provenance)
 
+    @classmethod
+    def of(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+    ) -> Estimate:
+        """From both log-densities at fresh true points."""
+        terms = cls.terms(log_p, log_q)
+        assert terms is not None, cls
+        return mean(terms, provenance)
+
 
 class KL(OfDensities):
     """KL(p‖q) = E_p[log p(x) − log q(x)].
@@ -39,6 +58,11 @@ class KL(OfDensities):
     Nats; 0 for the truth, larger is worse; cost one density evaluation a point. It punishes what
     the model misses, and hardly sees mass that the model puts where the truth has none. Source:
     Kullback & Leibler (1951).
+
+    The mean over fresh true points gets a control variate where there is one: r = q/p has mean 1,
+    and min(r, 2) one that a quadrature gives, ∫ min(q, 2 p). Cut off at 2 it takes two thirds of
+    the error away and leaves the stated error right; r itself has tails so heavy that intervals of
+    95 % hold in 78 to 93 % of cases.
     """
 
     name = "kl"
@@ -50,12 +74,64 @@ class KL(OfDensities):
     aspect = "density"
     glance = "KL"
 
-    @staticmethod
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_p, evidence.log_q, evidence.provenance, evidence.overlap)
+
+    @classmethod
     def of(
-        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+        cls,
+        log_p: Float[Array, " n"],
+        log_q: Float[Array, " n"],
+        provenance: Provenance,
+        overlap: Estimate | None = None,
+    ) -> Estimate:
+        """From both log-densities at fresh true points.
+
+        Args:
+            log_p: of the truth, nats.
+            log_q: of the model.
+            provenance: where log q comes from.
+            overlap: E_p[min(q/p, 2)], for the control variate.
+        """
+        share = largest_share(log_p, log_q)
+        if share > HEAVY:
+            provenance = provenance.with_details(largest=f"{share:.2f}")
+        terms, slope = _kl_terms(log_p, log_q, overlap)
+        found = mean(terms, provenance)
+        if overlap is None:
+            return found
+        return found._replace(stderr=math.hypot(found.stderr, slope * overlap.stderr))
+
+    @classmethod
+    def terms(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], overlap: Estimate | None = None
+    ) -> Float[Array, " n"]:
+        """Terms whose mean the divergence is, one a point."""
+        return _kl_terms(log_p, log_q, overlap)[0]
+
+
+class TrimmedKL(OfDensities):
+    """KL(p‖q) without the thousandth of the points at which |log p(x) − log q(x)| is largest.
+
+    Nats; beside `KL` only where one point makes more than a tenth of Σ |log p − log q|: the mean
+    then hangs on points that another test set would not have, and its error is not to be trusted.
+    It is below the divergence: what the model misses in the tails is left out.
+    """
+
+    name = "kl_trimmed"
+    label = "Trimmed KL divergence"
+    unit = "nats"
+    needs = ("log_q", "heavy_tail")
+    below_by_chance = True
+
+    @classmethod
+    def of(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
     ) -> Estimate:
         """From both log-densities at fresh true points."""
-        return mean(np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64), provenance)
+        terms = np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64)
+        most = np.argsort(np.abs(terms))[: len(terms) - math.ceil(TRIMMED * len(terms))]
+        return mean(terms[np.sort(most)], provenance)
 
 
 class JensenShannon(OfDensities):
@@ -76,15 +152,15 @@ class JensenShannon(OfDensities):
     range = (0.0, math.log(2))
     below_by_chance = True
 
-    @staticmethod
-    def of(
-        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
-    ) -> Estimate:
-        """From both log-densities at fresh true points."""
+    @classmethod
+    def terms(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], overlap: Estimate | None = None
+    ) -> Float[Array, " n"]:
+        """Terms whose mean the divergence is, one a point."""
         t = _log_ratio(log_p, log_q)
         with np.errstate(invalid="ignore"):  # a NaN stays one
             missed, invented = np.logaddexp(0, t), np.exp(t) * np.logaddexp(0, -t)
-        return mean(math.log(2) - 0.5 * missed - 0.5 * invented, provenance)
+        return math.log(2) - 0.5 * missed - 0.5 * invented
 
 
 class TotalVariation(OfDensities):
@@ -99,12 +175,12 @@ class TotalVariation(OfDensities):
     label = "Total variation"
     range = (0.0, 1.0)
 
-    @staticmethod
-    def of(
-        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
-    ) -> Estimate:
-        """From both log-densities at fresh true points."""
-        return mean(np.maximum(-np.expm1(_log_ratio(log_p, log_q)), 0.0), provenance)
+    @classmethod
+    def terms(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], overlap: Estimate | None = None
+    ) -> Float[Array, " n"]:
+        """Terms whose mean the variation is, one a point."""
+        return np.maximum(-np.expm1(_log_ratio(log_p, log_q)), 0.0)
 
 
 class BhattacharyyaExact(OfDensities):
@@ -122,12 +198,12 @@ class BhattacharyyaExact(OfDensities):
     perfect = 1.0
     range = (0.0, 1.0)
 
-    @staticmethod
-    def of(
-        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
-    ) -> Estimate:
-        """From both log-densities at fresh true points."""
-        return mean(np.exp(_log_ratio(log_p, log_q) / 2), provenance)
+    @classmethod
+    def terms(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], overlap: Estimate | None = None
+    ) -> Float[Array, " n"]:
+        """Terms whose mean the coefficient is, one a point."""
+        return np.exp(_log_ratio(log_p, log_q) / 2)
 
 
 class Hellinger(OfDensities):
@@ -142,9 +218,9 @@ class Hellinger(OfDensities):
     label = "Hellinger distance"
     range = (0.0, 1.0)
 
-    @staticmethod
+    @classmethod
     def of(
-        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
     ) -> Estimate:
         """From both log-densities at fresh true points."""
         coefficient = BhattacharyyaExact.of(log_p, log_q, provenance)
@@ -176,6 +252,13 @@ class NLL(Metric):
     def of(log_q: Float[Array, " n"], provenance: Provenance) -> Estimate:
         """From log-densities at fresh true points."""
         return mean(-np.asarray(log_q), provenance)
+
+    @classmethod
+    def terms(
+        cls, log_p: Float[Array, " n"], log_q: Float[Array, " n"], overlap: Estimate | None = None
+    ) -> Float[Array, " n"]:
+        """Terms whose mean it is, one a point."""
+        return -np.asarray(log_q, np.float64)
 
 
 class ReverseKL(Metric):
@@ -308,6 +391,32 @@ class LogTrueDensity(Metric):
         values = mean(log_p, of_samples(log_p))
         error = math.hypot(values.stderr, entropy.stderr)
         return Estimate(values.value + entropy.value, error, values.provenance)
+
+
+def largest_share(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> float:
+    """The largest share of one point in Σ |log p − log q|; 1 where that is infinite or NaN."""
+    terms = np.abs(np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64))
+    total = float(terms.sum())
+    if not math.isfinite(total):
+        return 1.0
+    return float(terms.max()) / total if total > 0 else 0.0
+
+
+def common(log_p: Float[Array, "*n"], log_q: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """min(q/p, 2), the control variate of `KL` before its mean is taken away."""
+    with np.errstate(invalid="ignore"):  # a NaN stays one
+        ratio = np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64)
+    return np.exp(np.minimum(ratio, math.log(CUT)))
+
+
+def _kl_terms(
+    log_p: Float[Array, " n"], log_q: Float[Array, " n"], overlap: Estimate | None
+) -> tuple[Float[Array, " n"], float]:
+    """The terms of `KL`, and the slope of the control variate; 0 without one."""
+    terms = np.asarray(log_p, np.float64) - np.asarray(log_q, np.float64)
+    if overlap is None:
+        return terms, 0.0
+    return controlled(terms, common(log_p, log_q) - overlap.value)
 
 
 def _log_ratio(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> Float[Array, " n"]:

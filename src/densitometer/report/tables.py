@@ -11,7 +11,7 @@ from densitometer.families import FAMILIES
 from densitometer.findings import digits
 from densitometer.findings import ranking as ranked
 from densitometer.findings.labels import label
-from densitometer.findings.ranking import best, impossible
+from densitometer.findings.ranking import best, impossible, within_floor
 from densitometer.findings.results import Measure, Results
 from densitometer.metrics import METRICS
 from densitometer.metrics.base import Metric
@@ -145,7 +145,7 @@ def complete(results: Results, targets: Sequence[str] = ()) -> Table:
                     _number(
                         m,
                         alarm=(t, family, metric) in flagged,
-                        mark=_within(results, t, metric, m),
+                        mark=_marks(results, t, family, metric, m),
                         note=str(m.provenance),
                     )
                     if m
@@ -183,7 +183,7 @@ def _block(results: Results, metric: Metric) -> Block:
                 continue
             how[measure.kind] = None
             alarm = (target, family, metric.name) in flagged
-            mark = _within(results, target, metric.name, measure)
+            mark = _marks(results, target, family, metric.name, measure)
             mark += "†" if any(c.diverged_at for c in results.cells(target, family)) else ""
             entry = _number(measure, scale=metric.scale, alarm=alarm, mark=mark)
             entries.append(
@@ -222,9 +222,10 @@ def _title(metric: str) -> str:
     return f"{METRICS.label(metric)}: {METRICS.summary(metric).replace('`', '')}"
 
 
-def _within(results: Results, target: str, metric: str, measure: Measure) -> str:
-    floor = results.floor(target, metric, measure)
-    return "*" if floor and floor.holds(measure.value) else ""
+def _marks(results: Results, target: str, family: str, metric: str, measure: Measure) -> str:
+    """``*`` for a value within its floor, ``‡`` for a mean that hangs on a single point."""
+    within = "*" if within_floor(results, target, family, metric) else ""
+    return within + ("‡" if dict(measure.provenance.details).get("largest") else "")
 
 
 def _number(

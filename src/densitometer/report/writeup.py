@@ -191,6 +191,11 @@ def headline_caption(results: Results) -> str:
     )
     if any(c.diverged_at is not None for c in results.cells()):
         text += " †: training diverged; the best state before that was measured."
+    if any("kl_trimmed" in c.scorecard for c in results.cells()):
+        text += (
+            " ‡: one test point makes more than a tenth of the sum; the trimmed value is in the "
+            "whole table."
+        )
     if impossible(results):
         text += " Red with an exclamation mark: an impossible value."
     return text

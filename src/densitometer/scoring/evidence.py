@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from densitometer import metrics
 from densitometer.estimates import EXACT, Estimate, Provenance
-from densitometer.metrics.density import MARGIN, Mass
+from densitometer.metrics.density import HEAVY, MARGIN, Mass, common, largest_share
 from densitometer.metrics.grids import Grid, GridDensity
 from densitometer.metrics.order import in_random_order
 from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model
@@ -163,6 +163,20 @@ class Evidence:
         return self.grid.evaluate(self._log_q)
 
     @functools.cached_property
+    def overlap(self) -> Estimate | None:
+        """E_p[min(q/p, 2)] = ∫ min(q, 2 p) on the grid; None unless p is smooth and in the plane.
+
+        Its error is the scatter of the four interleaved subgrids of half the resolution, which
+        overstates that of the whole.
+        """
+        if self.log_density is None or not self.target.smooth:
+            return None
+        log_p = _on_cells(self.target, self.n_grid)
+        share = self.grid.cell * np.exp(log_p) * common(log_p, self.log_density)
+        parts = [4 * share[i::2, j::2].sum() for i in (0, 1) for j in (0, 1)]
+        return Estimate(float(share.sum()), float(np.std(parts, ddof=1) / 2), EXACT)
+
+    @functools.cached_property
     def own_density(self) -> GridDensity:
         """The model's density on the grid, smoothed as the truth's is."""
         assert self.log_density is not None
@@ -227,6 +241,10 @@ class Evidence:
 
 ABSENT: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {
     "log_q": ("the model has no density", lambda e: not isinstance(e.model, HasDensity)),
+    "heavy_tail": (
+        "no single point makes more than a tenth of the sum",
+        lambda e: largest_share(e.log_p, e.log_q) <= HEAVY,
+    ),
     "mass": (
         "the model has no density that could be wrong",
         lambda e: not isinstance(e.model, HasDensity) or e.model.density_provenance == EXACT,
@@ -264,6 +282,13 @@ def on_grid(target: Target) -> GridDensity:
     grid = Grid.over(target.box, TRUTH_GRID, 3 * MARGIN)
     log_p = _at(target.log_prob, grid.points)
     return GridDensity.of(grid, log_p.reshape(TRUTH_GRID, TRUTH_GRID))
+
+
+@functools.lru_cache(maxsize=32)
+def _on_cells(target: Target, n: int) -> Float[np.ndarray, "ny nx"]:
+    """log p at the midpoints of the grid of `Evidence.log_density`."""
+    grid = Grid.over(target.box, n, MARGIN)
+    return grid.evaluate(lambda points: _at(target.log_prob, points))
 
 
 @functools.cache

@@ -274,12 +274,16 @@ def known_floors(target: Target, n: int, n_test: int = N_TEST) -> Floors | None:
     return known if known is None or few == n else known.of_more(n)
 
 
+def measured() -> list[str]:
+    """The metrics whose floor is found by judging true samples."""
+    return [name for name in metrics.METRICS if metrics.get(name).floor_is_measured]
+
+
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
     """The values of one fresh true sample, by metric."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judge(Evidence(target, seed, samples, n_test=n_test))
-    scatters = lambda name: metrics.get(name).perfect is None
-    return {name: e.value for name, e in estimates.items() if scatters(name)}
+    return {name: e.value for name, e in estimates.items() if metrics.get(name).floor_is_measured}
 
 
 def _pool(workers: int) -> ProcessPoolExecutor | None:
@@ -310,7 +314,7 @@ def _shipped() -> dict[str, Any]:
 
 def _has_every_metric() -> bool:
     """Whether there is no metric that the package's floors know nothing of."""
-    return set(metrics.METRICS) <= set(_shipped()["metrics"])
+    return set(measured()) <= set(_shipped()["metrics"])
 
 
 def _packaged(target: Target, n: int, n_test: int) -> Floors | None:
@@ -332,7 +336,7 @@ def _cached(target: Target, n: int, n_test: int) -> Floors | None:
 
 
 def _cache_name(target: Target, n: int, n_test: int) -> str:
-    what = f"{VERSION} {sorted(metrics.METRICS)} {target!r}"
+    what = f"{VERSION} {sorted(measured())} {target!r}"
     return (
         f"floors/{target.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}-{n}-{n_test}.json"
     )

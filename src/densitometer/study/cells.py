@@ -22,6 +22,7 @@ from densitometer.metrics.grids import Grid
 from densitometer.models import HasPath, HasScore, Model
 from densitometer.randomness import key_for
 from densitometer.scoring.baselines import KDE, GaussianMixture, Truth
+from densitometer.scoring.evidence import Evidence
 from densitometer.scoring.scorecard import score
 from densitometer.study.events import CellContext
 from densitometer.study.plan import Cell, Plan, family_of
@@ -71,6 +72,8 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
     assert card.evidence is not None
     files |= {"scorecard.json": card.to_json().encode()}
     files |= {"samples.npy": _npy(card.evidence.samples)}
+    if not card.evidence.lacks("log_q"):
+        files["test_densities.npz"] = _test_densities(card.evidence)
     if card.evidence.log_density is not None:
         files["log_density.npy"] = _npy(card.evidence.log_density)
     if cell.family in plan.families:
@@ -147,6 +150,22 @@ def _pictures(model: Model, target: Target, seed: int) -> dict[str, bytes]:
         grid = Grid.over(target.box, ARROWS, density.MARGIN)
         files["score.npy"] = _npy(model.score(jnp.asarray(grid.points)))
     return files
+
+
+def _test_densities(evidence: Evidence) -> bytes:
+    """``log_p`` and ``log_q`` at the test points, the same ones for all cells of a seed.
+
+    `overlap` is E_p[min(q/p, 2)] and its standard error, NaN where there is no control variate:
+    with it the terms of `KL` follow.
+    """
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        log_p=np.asarray(evidence.log_p, np.float32),
+        log_q=np.asarray(evidence.log_q, np.float32),
+        overlap=np.array(evidence.overlap[:2] if evidence.overlap else (np.nan, np.nan)),
+    )
+    return file.getvalue()
 
 
 def _json(value: Any) -> bytes:
