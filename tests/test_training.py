@@ -352,9 +352,10 @@ def test_a_seed_that_diverges_leaves_the_others_alone(three_fits):
     outlier = trains[1].copy()
     outlier[7] = 40.0
     trains = [trains[0], outlier, trains[2]]
-    fits = training.fit_seeds(Fragile(), trains, holdouts, seeds=[0, 1, 2])
+    family = Fragile(steps=60)
+    fits = training.fit_seeds(family, trains, holdouts, seeds=[0, 1, 2])
     for i, fit in enumerate(fits):
-        alone = dm.fit(Fragile(), trains[i], holdouts[i], seed=i)
+        alone = dm.fit(family, trains[i], holdouts[i], seed=i)
         assert (fit.diverged_at, fit.selected_step) == (alone.diverged_at, alone.selected_step)
         assert (fit.diverged_at is None) == (i != 1)
         assert len(fit.curves["step"]) == len(alone.curves["step"])
