@@ -18,7 +18,7 @@ from densitometer import cli, families, report, targets
 from densitometer.checkpoint import load_model, save_model
 from densitometer.models import HasDensity
 from densitometer.scoring import floors
-from densitometer.study import runner, store
+from densitometer.study import plan, runner, store
 from densitometer.system import processes
 
 STUDY = Path(__file__).parent / "study"
@@ -41,9 +41,11 @@ def _elsewhere(tmp_path, monkeypatch):
 def cell(tmp_path_factory):
     """A fitted cell without a density, small, with the programs of `study/test_cells.py`."""
     folder = tmp_path_factory.mktemp("fit") / "new" / "cell"
-    small = "--family.steps 40 --family.width 8"
+    small = "--family.steps 40 --family.width 8 --family.depth 1"
     command = f"fit gan --target gaussian_mixture --seed 3 {small} --out {folder}"
-    assert cli.main(command.split()) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "PROTOCOLS", {**plan.PROTOCOLS, "standard": plan.PROTOCOLS["smoke"]})
+        assert cli.main(command.split()) == 0
     return folder
 
 
@@ -102,7 +104,7 @@ def test_what_takes_minutes_says_so_first_and_can_be_left_out(tmp_path, capsys, 
 
 def test_sample_then_score(cell, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(floors, "REPEATS", 4)
+    monkeypatch.setattr(floors, "REPEATS", 2)
     cards = []
     for path in (tmp_path / "new" / "x.npy", tmp_path / "new" / "x.csv"):
         assert cli.main(f"sample {cell} --n 200 --seed 5 --out {path}".split()) == 0
@@ -117,7 +119,7 @@ def test_sample_then_score(cell, tmp_path, capsys, monkeypatch):
     columns |= {"floor_low", "floor_high", "within_floor", "note"}
     assert all(set(row) == columns for row in cards[0])
     # measured by several processes, kept, and the same as by one
-    alone = floors.measure(targets.get("gaussian_mixture"), 200, repeats=4)
+    alone = floors.measure(targets.get("gaussian_mixture"), 200, repeats=2)
     found = {row["metric"]: (row["floor_low"], row["floor_high"]) for row in cards[0]}
     assert set(found) == {*alone.metrics, "duplicates", "verdict"}
     for metric, floor in alone.metrics.items():
@@ -133,7 +135,7 @@ def test_log_prob_is_that_of_the_model(tmp_path):
     assert cli.main(f"log-prob {tmp_path} --points {points} --out {out}".split()) == 0
     model = load_model(tmp_path)
     assert isinstance(model, HasDensity)
-    expected = [model.log_prob(jnp.array(x)) for x in ([0.5, 1.0], [-2.0, 0.3])]
+    expected = model.log_prob(jnp.array([[0.5, 1.0], [-2.0, 0.3]]))
     np.testing.assert_allclose(np.load(out), expected, atol=1e-4)
 
 

@@ -250,10 +250,10 @@ def test_kde_is_scipys_default():
 
 
 def test_the_cross_validated_factor_is_scikit_learns():
-    samples = np.random.default_rng(0).standard_t(3, size=(100, 2))
+    samples = np.random.default_rng(0).standard_t(3, size=(50, 2))
     white = np.linalg.solve(np.linalg.cholesky(np.cov(samples.T)), samples.T).T
     search = GridSearchCV(
-        KernelDensity(), {"bandwidth": np.geomspace(0.15, 1, 35)}, cv=LeaveOneOut()
+        KernelDensity(), {"bandwidth": np.geomspace(0.2, 1, 30)}, cv=LeaveOneOut()
     )
     best = search.fit(white).best_params_["bandwidth"]
     assert kde.cross_validated_factor(samples) == pytest.approx(best, rel=0.05)

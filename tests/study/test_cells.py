@@ -17,7 +17,9 @@ from densitometer.study.cells import run_cell
 from densitometer.study.events import CellContext, Checkpointed
 from densitometer.study.plan import REFERENCES, Cell, Plan
 
-PLAN = Plan.make({"gan": {"steps": 4000, "width": 8}}, ["gaussian_mixture"], budget="smoke")
+PLAN = Plan.make(
+    {"gan": {"steps": 4000, "width": 8, "depth": 1}}, ["gaussian_mixture"], budget="smoke"
+)
 
 
 @pytest.mark.parametrize("family", [*REFERENCES, "gan"])
