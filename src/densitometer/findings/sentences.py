@@ -121,7 +121,8 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
         ]
         worse = "no worse than the baselines"
         if better:
-            worse = "worse than " + ("both baselines" if len(better) == 2 else better[0])
+            every = len(better) == len(BASELINES)
+            worse = "worse than " + ("every baseline" if every else listed(better))
         standing.setdefault(worse, []).append(f"{label(family)} ({number(measure)})")
     if standing:
         clauses = [f"{listed(names)}, {worse}" for worse, names in standing.items()]
@@ -178,7 +179,7 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
     yield Finding(text)
     beats = [t for t in results.targets if {*signs(results, t, family).values()} == {-1}]
     if beats:
-        yield Finding(f"Its density beats both baselines on {places(results, beats)}.")
+        yield Finding(f"Its density beats every baseline on {places(results, beats)}.")
     costs = {f: s for f in results.families if (s := seconds(results, None, f))}
     if len(costs) > 1 and min(costs, key=lambda f: costs[f]) == family:
         yield Finding(f"The quickest to train, {costs[family]:.0f} s a fit in the median.")
@@ -203,7 +204,7 @@ def weaknesses(results: Results, family: str) -> Iterator[Finding]:
         yield Finding(text + (f"; also on {listed(others)}." if others else "."))
     loses = [t for t in results.targets if {*signs(results, t, family).values()} == {1}]
     if loses:
-        yield Finding(f"Its density loses to both baselines on {places(results, loses)}.")
+        yield Finding(f"Its density loses to every baseline on {places(results, loses)}.")
 
 
 def distinguished_from_truth(results: Results, target: str) -> Iterator[Finding]:
