@@ -38,7 +38,7 @@ COMPONENTS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40, 56, 80)
 STARTS = 4
 """Starts of expectation–maximisation for each of them."""
 
-TOLERANCE = 1e-4
+TOLERANCE = 3e-4
 """Gain of an iteration, nats a training point, below which it stops: hold-out points gain less."""
 
 AVERAGED = 10
