@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from densitometer.gaussian import Mixture, converged, fit_mixture, log_normal
+from densitometer.gaussian import RIDGE, Mixture, converged, fit_mixture, log_normal
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 MEANS = np.array([[-1.5, 0.0], [1.0, 1.0], [0.8, -1.2]])
@@ -83,8 +83,34 @@ def test_expectation_maximisation_finds_a_mixture(fit):
         assert np.all(np.abs(got[k] - COVARIANCES[k]) < 4 * scale + 0.03**2)
 
 
-def test_the_likelihood_of_a_converged_mixture_is_that_of_its_points():
+def test_a_converged_mixture_is_the_sum_of_its_components():
     data = 100 + draws(500)
     found = converged(data, 2)
-    log_prob = jax.vmap(found.mixture().log_prob)(jnp.asarray(data, jnp.float32))
-    assert found.log_likelihood == pytest.approx(float(np.sum(log_prob, dtype=float)), abs=0.5)
+    covariances = found.factors @ np.swapaxes(found.factors, 1, 2)
+    components = zip(found.weights, found.means, covariances, strict=True)
+    density = sum(w * multivariate_normal(m, c).pdf(data) for w, m, c in components)
+    np.testing.assert_allclose(found.log_prob(data), np.log(density), rtol=1e-9, atol=1e-9)
+    in_float32 = jax.vmap(found.mixture().log_prob)(jnp.asarray(data, jnp.float32))
+    np.testing.assert_allclose(in_float32, np.log(density), atol=2e-3)
+
+
+def test_the_units_of_an_axis_change_the_density_by_the_jacobian_alone():
+    data, units, origin = draws(600), np.array([1e6, 1e-3]), np.array([3e6, -2.0])
+    there = units * data + origin
+    expected = converged(data, 3).log_prob(data) - np.log(units).sum()
+    np.testing.assert_allclose(converged(there, 3).log_prob(there), expected, atol=1e-6)
+
+
+def test_a_component_on_repeated_points_has_the_variance_of_the_ridge():
+    data = np.concatenate([draws(300), np.full((100, 2), 8.0)])
+    found = converged(data, 2)
+    alone = int(np.argmax(found.means[:, 0]))
+    covariance = found.factors[alone] @ found.factors[alone].T
+    np.testing.assert_allclose(covariance, np.diag(RIDGE * data.var(axis=0)), atol=1e-6)
+
+
+def test_each_seed_is_a_start_of_its_own():
+    data = draws(300)
+    first, again, other = (converged(data, 7, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(first.means, again.means)
+    assert not np.allclose(np.sort(first.means[:, 0]), np.sort(other.means[:, 0]), atol=1e-3)

@@ -17,11 +17,11 @@ from densitometer.blocks.optim import descend
 from densitometer.estimates import Estimate, Provenance
 from densitometer.families import ddpm, dsm
 from densitometer.families.gan import GAN
-from densitometer.gaussian import Converged, log_normal
+from densitometer.gaussian import log_normal
 from densitometer.metrics import density, faults, modes, two_sample
 from densitometer.metrics.grids import Grid, GridDensity
 from densitometer.models import HasBound, Standardiser
-from densitometer.scoring import baselines, consistency
+from densitometer.scoring import consistency
 
 # --- coordinates
 
@@ -159,21 +159,6 @@ def test_langevin_moves_by_a_tenth_of_the_variance():
 
 
 # --- statistics
-
-
-def test_bic_pays_log_n_for_each_number(monkeypatch):
-    """Six numbers more for 10 nats: at n = 100 dear for BIC (27.6 > 20), cheap for AIC (12)."""
-    won = {1: 0.0, 2: 10.0}
-
-    def em(points, k):
-        factors = np.stack([np.eye(2)] * k)
-        return Converged(won.get(k, -1e9), np.full(k, 1 / k), np.zeros((k, 2)), factors)
-
-    monkeypatch.setattr(baselines, "converged", em)
-    points = np.random.default_rng(0).normal(size=(100, 2))
-    assert len(baselines.GaussianMixture.fit(points).mixture.means) == 1
-    won[2] = 14.0  # 28 > 27.6
-    assert len(baselines.GaussianMixture.fit(points).mixture.means) == 2
 
 
 def test_the_error_of_mode_weights_is_that_of_multinomial_shares():

@@ -97,9 +97,11 @@ def test_a_spread_that_single_precision_cannot_hold_is_refused(column, sentence)
         check_spread(points, "x")
     with pytest.raises(dm.UsageError, match=sentence.replace("x has", "train has")):
         dm.fit(FAMILY, points, GOOD)
-    for baseline in (KDE, GaussianMixture):
-        with pytest.raises(dm.UsageError, match=sentence.replace("x has", "data has")):
-            baseline.fit(points)
+    with pytest.raises(dm.UsageError, match=sentence.replace("x has", "data has")):
+        KDE.fit(points)
+    for fit in (KDE.fit_adaptive, GaussianMixture.fit):
+        with pytest.raises(dm.UsageError, match=sentence.replace("x has", "train has")):
+            fit(points, GOOD)
 
 
 def test_columns_that_are_mostly_one_value_have_a_spread():

@@ -5,10 +5,12 @@
 Expectation–maximisation (Dempster, Laird & Rubin, 1977, doi:10.1111/j.2517-6161.1977.tb01600.x)
 is written twice. `fit_mixture` runs under JAX's transformations, in float32 and for a fixed number
 of iterations, as the start of a family has to. `converged` is NumPy in float64 and goes on until
-little is gained, so that mixtures of different sizes can be compared by their likelihood.
+little is gained, from a start of its own for each seed, so that hold-out points can choose among
+fits.
 """
 
 import math
+import warnings
 from typing import NamedTuple
 
 import equinox as eqx
@@ -17,6 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 from scipy.cluster.vq import kmeans2
+
+RIDGE = 1e-3
+"""What `converged` adds to each variance, as a share of the points' own along that axis."""
 
 
 def log_normal(z: Float[Array, " d"]) -> Float[Array, ""]:
@@ -92,14 +97,20 @@ def fit_mixture(
 
 
 class Converged(NamedTuple):
-    """A mixture of k Gaussians in float64, and the likelihood of the points it was fitted to."""
+    """A mixture of k Gaussians in float64, as `converged` returns it."""
 
-    log_likelihood: float
-    """Σᵢ log q(xᵢ), nats."""
     weights: Float[np.ndarray, " k"]
     means: Float[np.ndarray, "k d"]
     factors: Float[np.ndarray, "k d d"]
     """Cholesky factors of the covariances."""
+
+    def log_prob(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """log q at each of the points, nats."""
+        inverses = np.linalg.inv(self.factors)
+        white = (points - self.means[:, None]) @ np.swapaxes(inverses, 1, 2)
+        constants = np.log(self.weights) + _log_norms(inverses)
+        log_joint = constants[:, None] - 0.5 * np.sum(white**2, axis=2)
+        return np.logaddexp.reduce(log_joint, axis=0)
 
     def mixture(self) -> Mixture:
         """The mixture itself, float32."""
@@ -108,21 +119,34 @@ class Converged(NamedTuple):
 
 
 def converged(
-    points: Float[np.ndarray, "n d"], k: int, iterations: int = 500, tolerance: float = 1e-5
+    points: Float[np.ndarray, "n d"],
+    k: int,
+    *,
+    seed: int = 0,
+    iterations: int = 500,
+    tolerance: float = 1e-5,
 ) -> Converged:
     """The mixture of k Gaussians that expectation–maximisation reaches from k-means++, in float64.
 
-    Both halves of an iteration are one matrix product with the monomials (1, x, x xᵀ): a Gaussian's
-    log-density is linear in them, and so are the moments that give the next one. It stops when an
-    iteration gains less than `tolerance` nats a point.
+    All happens in standardised coordinates, so that the units of an axis do not matter: each axis
+    has mean 0 and variance 1 there, to which `RIDGE` is added, lest a component collapse onto a
+    point. Both halves of an iteration are one matrix product with the monomials (1, x, x xᵀ): a
+    Gaussian's log-density is linear in them, and so are the moments that give the next one.
+
+    Args:
+        points: what it is fitted to; they have a spread along each axis.
+        k: the number of components, at most that of distinct points.
+        seed: of the start.
+        iterations: the most to make.
+        tolerance: it stops when an iteration gains less than this, nats a point.
     """
     n, dim = points.shape
-    centre = points.mean(axis=0)
-    x = points - centre  # sums of squares lose no digits to a far origin
-    spread = float(np.mean(np.var(x, axis=0)))
+    centre, scale = points.mean(axis=0), points.std(axis=0)
+    x = (points - centre) / scale
     outer = (x[:, :, None] * x[:, None, :]).reshape(n, -1)
     monomials = np.concatenate([np.ones((n, 1)), x, outer], axis=1)
-    _, labels = kmeans2(x, k, minit="++", rng=0, missing="warn", iter=20)
+    with warnings.catch_warnings(action="ignore"):  # a cluster may lose all its points
+        _, labels = kmeans2(x, k, minit="++", rng=seed, iter=20)
     responsibilities = np.eye(k)[labels] * 0.9 + 0.1 / k
     log_likelihood, gain = -math.inf, math.inf
     weights, means, factors = np.full(k, 1 / k), x[:k], np.stack([np.eye(dim)] * k)
@@ -132,17 +156,11 @@ def converged(
         weights, means = counts / n, moments[:, 1 : 1 + dim] / counts[:, None]
         covariances = (moments[:, 1 + dim :] / counts[:, None]).reshape(k, dim, dim)
         covariances -= means[:, :, None] * means[:, None, :]
-        # The ridge keeps a component from collapsing onto a point.
-        factors = np.linalg.cholesky(covariances + 1e-5 * spread * np.eye(dim))
+        factors = np.linalg.cholesky(covariances + RIDGE * np.eye(dim))
         inverses = np.linalg.inv(factors)
         precisions = np.swapaxes(inverses, 1, 2) @ inverses
         linear = np.einsum("kij,kj->ki", precisions, means)
-        constants = (
-            np.log(weights)
-            - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-            - 0.5 * dim * math.log(2 * math.pi)
-            - 0.5 * np.sum(linear * means, axis=1)
-        )
+        constants = np.log(weights) + _log_norms(inverses) - 0.5 * np.sum(linear * means, axis=1)
         coefficients = [constants[:, None], linear, -0.5 * precisions.reshape(k, -1)]
         log_joint = monomials @ np.concatenate(coefficients, axis=1).T
         top = log_joint.max(axis=1, keepdims=True)
@@ -151,4 +169,10 @@ def converged(
         responsibilities = joint / total
         previous, log_likelihood = log_likelihood, float(np.sum(top + np.log(total)))
         gain = log_likelihood - previous
-    return Converged(log_likelihood, weights, means + centre, factors)
+    return Converged(weights, centre + scale * means, scale[:, None] * factors)
+
+
+def _log_norms(inverses: Float[np.ndarray, "k d d"]) -> Float[np.ndarray, " k"]:
+    """log N(m; m, L Lᵀ) of each inverse of a Cholesky factor L."""
+    log_dets = np.log(np.diagonal(inverses, axis1=1, axis2=2)).sum(axis=1)
+    return log_dets - 0.5 * inverses.shape[1] * math.log(2 * math.pi)

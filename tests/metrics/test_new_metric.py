@@ -19,7 +19,7 @@ from densitometer.scoring import floors
 from densitometer.study.cells import run_cell
 from densitometer.study.display import headline
 from densitometer.study.events import CellContext
-from densitometer.study.plan import Plan
+from densitometer.study.plan import REFERENCES, Plan
 from densitometer.study.store import opened
 
 SIZES = {"n_train": 100, "n_holdout": 50, "n_test": 120, "n_samples": 110, "grid": 16}
@@ -84,12 +84,12 @@ def test_a_new_metric_is_in_a_study_its_tables_and_its_gallery(spread, tmp_path)
         store.write_results()
     with (tmp_path / "study" / "results.csv").open() as file:
         found = [row["family"] for row in csv.DictReader(file) if row["metric"] == "spread"]
-    assert found == ["truth", "kde", "gmm", "gan"]
+    assert found == [*REFERENCES, "gan"]
 
     results = Results.read(tmp_path / "study")
     (block,) = [b for b in tables.headline(results).blocks if b.title.startswith("Spread of")]
     names = [row.name for row in block.rows]
-    assert names == ["truth", "kde", "gmm", "gan", "floor"]
+    assert names == [*REFERENCES, "gan", "floor"]
     assert block.rows[-1].entries[0].text != "–"
     (whole,) = [b for b in tables.complete(results).blocks if "for no purpose" in b.title]
     assert whole.title.startswith("Spread of the samples: ")

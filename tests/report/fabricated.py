@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from densitometer import targets
 from densitometer.randomness import key_for
-from densitometer.study.plan import Plan
+from densitometer.study.plan import REFERENCES, Plan
 
 TARGETS = ("spiral", "pinwheel", "checkerboard", "gaussian_mixture")
 FAMILIES = ("dsm", "vae", "gan")
@@ -21,12 +21,16 @@ KL = {
     "dsm": (0.081, 0.128, 0.171, 0.031),
     "vae": (0.213, 0.244, 0.292, 0.139),
     "kde": (0.089, 0.178, 0.156, 0.044),
+    "kde_adaptive": (0.087, 0.160, 0.155, 0.041),
     "gmm": (0.079, 0.126, 0.216, 0.012),
+    "gmm_mean": (0.078, 0.124, 0.214, 0.012),
 }
 BHATTACHARYYA = {
     "truth": (0.992, 0.993, 0.995, 0.997),
     "kde": (0.983, 0.984, 0.985, 0.991),
+    "kde_adaptive": (0.983, 0.985, 0.985, 0.991),
     "gmm": (0.985, 0.986, 0.981, 0.997),
+    "gmm_mean": (0.985, 0.986, 0.982, 0.997),
     "dsm": (0.988, 0.985, 0.985, 0.995),
     "vae": (0.961, 0.962, 0.966, 0.975),
     "gan": (0.984, 0.979, 0.983, 0.991),
@@ -34,10 +38,22 @@ BHATTACHARYYA = {
 OFF = {
     "truth": (0.001, 0.0015, 0.0, 0.0005),
     "kde": (0.018, 0.041, 0.062, 0.009),
+    "kde_adaptive": (0.018, 0.040, 0.060, 0.009),
     "gmm": (0.021, 0.033, 0.081, 0.002),
+    "gmm_mean": (0.021, 0.033, 0.080, 0.002),
     "dsm": (0.009, 0.012, 0.041, 0.0025),
     "vae": (0.071, 0.068, 0.105, 0.052),
     "gan": (0.023, 0.019, 0.070, 0.011),
+}
+BLUR = {
+    "truth": 0,
+    "dsm": 0.6,
+    "kde": 2,
+    "kde_adaptive": 1.8,
+    "gmm": 1.5,
+    "gmm_mean": 1.4,
+    "vae": 3,
+    "gan": 1,
 }
 
 
@@ -53,10 +69,10 @@ def fabricate(
         truth_density = log_density_of(target)
         for seed in seeds:
             rng = np.random.default_rng([index, seed])
-            for family in ("truth", "kde", "gmm", *FAMILIES):
+            for family in (*REFERENCES, *FAMILIES):
                 cell = folder / "cells" / name / family / str(seed)
                 cell.mkdir(parents=True)
-                blur = {"truth": 0, "dsm": 0.6, "kde": 2, "gmm": 1.5, "vae": 3, "gan": 1}[family]
+                blur = BLUR[family]
                 side = target.box[1][0] - target.box[0][0]
                 jitter = 1.1 * blur * side / GRID
                 drawn = np.asarray(target.sample(key_for(seed, family), 2000))

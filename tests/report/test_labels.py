@@ -59,7 +59,13 @@ def test_pictures_and_headings_show_labels(study):
     labels = writeup.content(results)["labels"]
     assert labels == dict(zip(results.families, families, strict=True)) | dict(
         zip(results.targets, targets, strict=True)
-    ) | {"truth": "truth", "kde": "KDE", "gmm": "GMM"}
+    ) | {
+        "truth": "truth",
+        "kde": "KDE",
+        "kde_adaptive": "adaptive KDE",
+        "gmm": "GMM",
+        "gmm_mean": "mean of GMMs",
+    }
 
 
 def test_papers_and_captions_reach_the_reports(study):
@@ -93,7 +99,7 @@ def test_a_target_has_its_own_words_in_a_sentence(monkeypatch):
 
 def identifiers(results, text):
     """The names of families, references and targets that stand in a text as words of their own."""
-    names = (*results.families, "kde", "gmm", "gaussian_mixture")
+    names = (*results.families, "kde", "kde_adaptive", "gmm", "gmm_mean", "gaussian_mixture")
     return re.findall(rf"(?<![\w.])(?:{'|'.join(map(re.escape, names))})(?![\w.])", text)
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from densitometer.errors import UsageError
-from densitometer.study.plan import PROTOCOLS, Plan, family_of
+from densitometer.study.plan import PROTOCOLS, REFERENCES, Plan, family_of
 
 PLAN = """
 budget = "smoke"
@@ -50,7 +50,7 @@ def test_a_person_s_plan_is_what_the_options_ask_for(tmp_path):
     assert plan.families["ddpm.slow"]["width"] == plan.families["dsm"]["width"]
     assert plan.protocol.n_train == 500
     assert plan.protocol.n_test == PROTOCOLS["smoke"].n_test
-    assert len(plan.cells()) == 2 * 3 * (3 + 6)
+    assert len(plan.cells()) == 2 * 3 * (len(REFERENCES) + 6)
 
 
 def test_the_plan_of_a_study_is_a_plan_again(tmp_path):

@@ -13,7 +13,7 @@ from densitometer.cli.report import build_report
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
-from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, Plan
+from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, REFERENCES, Plan
 from densitometer.targets import TARGETS
 
 
@@ -43,6 +43,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Carry out the command; the exit status is 1 if a cell failed."""
+    from densitometer.findings.digits import listed
     from densitometer.study import runner
     from densitometer.study.store import opened
     from densitometer.system.processes import check_device, configure_numerics, cores
@@ -65,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
             warn(sentence)
         cells, missing = len(plan.cells()), len(store.missing())
         console.print(
-            f"{', '.join(plan.families)}, beside truth, kde and gmm, on {', '.join(plan.targets)}; "
+            f"{', '.join(plan.families)}, beside {listed([*REFERENCES])}, on "
+            f"{', '.join(plan.targets)}; "
             f"{count(len(plan.seeds), 'seed')}, {plan.budget} budget.",
             soft_wrap=True,
         )
@@ -147,7 +149,6 @@ def _print_headlines(folder: Path, plan: Plan, console: Any) -> None:
     from densitometer.findings import digits, ranking
     from densitometer.findings.results import Results
     from densitometer.report import tables
-    from densitometer.study.plan import REFERENCES
 
     results = Results.read(folder)
     for metric in filter(lambda m: m.glance, metrics.every()):

@@ -4,7 +4,13 @@ from densitometer.families import FAMILIES
 from densitometer.study.plan import family_of
 from densitometer.targets import TARGETS
 
-REFERENCES = {"truth": "truth", "kde": "KDE", "gmm": "GMM"}
+REFERENCES = {
+    "truth": "truth",
+    "kde": "KDE",
+    "kde_adaptive": "adaptive KDE",
+    "gmm": "GMM",
+    "gmm_mean": "mean of GMMs",
+}
 """The labels of the references."""
 
 

@@ -46,8 +46,8 @@ def abstract(results: Results) -> list[Finding]:
         f"generative models {'was' if models == 1 else 'were'} trained on {count(rules.n_train)} "
         f"points of {'one distribution' if one else f'each of {in_words(targets)} distributions'} "
         f"whose density is known exactly, and compared with it, in nats, on "
-        f"{count(rules.n_test)} fresh points, beside two baselines, a kernel density estimate and "
-        "a Gaussian mixture model."
+        f"{count(rules.n_test)} fresh points, beside {in_words(len(BASELINES))} baselines, kernel "
+        "density estimates and Gaussian mixtures."
     )
     found = [*_choices(results), *_standings(results), *_verdicts(results)]
     return [Finding(done), *(found or [Finding(_NOTHING, "caveat")]), *_one_fit(results)]
@@ -144,12 +144,12 @@ def _standings(results: Results) -> Iterator[Finding]:
             continue
         better = [BASELINES[b] for b, sign in compared.items() if sign > 0]
         if better:
-            lost = "both baselines" if len(better) == len(BASELINES) else better[0]
+            lost = "every baseline" if len(better) == len(BASELINES) else listed(better)
             standings[target] = f"loses to {lost}"
         elif max(compared.values()) < 0:
-            standings[target] = "beats both baselines"
+            standings[target] = "beats every baseline"
         else:
-            standings[target] = "ties with the better of the two baselines"
+            standings[target] = "ties with the best of the baselines"
     if standings:
         clauses = [f"{verb} on {places(results, on)}" for verb, on in grouped(standings).items()]
         yield Finding(f"The best family’s density {listed(clauses)}.")

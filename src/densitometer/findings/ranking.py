@@ -15,7 +15,12 @@ from densitometer.scoring.floors import COVERAGE, JOINT_COVERAGE
 from densitometer.scoring.verdict import verdict
 from densitometer.study.plan import REFERENCES
 
-BASELINES = {"kde": "the cross-validated KDE", "gmm": "the GMM chosen by BIC"}
+BASELINES = {
+    "kde": "the cross-validated KDE",
+    "kde_adaptive": "the adaptive KDE",
+    "gmm": "the Gaussian mixture chosen by hold-out",
+    "gmm_mean": "the mean of ten Gaussian mixtures",
+}
 """What a family should beat to be worth its training, as sentences call it."""
 
 

@@ -136,7 +136,8 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
         better = [BASELINES[b] for b in known if compared.sign(family, b) > 0]
         worse = "not shown to be worse than the baselines"
         if better:
-            worse = "worse than " + ("both baselines" if len(better) == 2 else better[0])
+            every = len(better) == len(BASELINES)
+            worse = "worse than " + ("every baseline" if every else listed(better))
         standing.setdefault(worse, []).append(f"{label(family)} ({number(measure)})")
     if standing:
         clauses = [f"{listed(names)}, {worse}" for worse, names in standing.items()]
@@ -203,7 +204,7 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
     yield Finding(of_these(results, f"{text}."))
     beats = [t for t in results.targets if {*signs(results, t, family).values()} == {-1}]
     if beats:
-        text = f"its density beats both baselines on {places(results, beats)}."
+        text = f"its density beats every baseline on {places(results, beats)}."
         yield Finding(of_these(results, text, "In"))
     costs = {f: s for f in results.families if (s := seconds(results, None, f))}
     if len(costs) > 1 and min(costs, key=lambda f: costs[f]) == family:
@@ -229,7 +230,7 @@ def weaknesses(results: Results, family: str) -> Iterator[Finding]:
         yield Finding(text + (f"; also on {listed(others)}." if others else "."))
     loses = [t for t in results.targets if {*signs(results, t, family).values()} == {1}]
     if loses:
-        text = f"its density loses to both baselines on {places(results, loses)}."
+        text = f"its density loses to every baseline on {places(results, loses)}."
         yield Finding(of_these(results, text, "In"))
 
 

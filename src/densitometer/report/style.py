@@ -28,7 +28,13 @@ PALETTE = (
 )
 """The colours of families, by their places."""
 
-REFERENCE_COLOURS = {"truth": "#9A9A9A", "kde": "#5F5F5F", "gmm": "#2B2B2B"}
+REFERENCE_COLOURS = {
+    "truth": "#9A9A9A",
+    "kde": "#5F5F5F",
+    "kde_adaptive": "#777777",
+    "gmm": "#2B2B2B",
+    "gmm_mean": "#454545",
+}
 TRUTH_UNDER = "#BDBDBD"
 """The truth's points where a model's lie over them."""
 
@@ -55,7 +61,9 @@ DARK = {
     "#589870": "#50E0B0",
     "#9A9A9A": "#8C8F94",
     "#5F5F5F": "#B4B6BA",
+    "#777777": "#A0A3A8",
     "#2B2B2B": "#E2E3E5",
+    "#454545": "#CBCDD0",
     TRUTH_UNDER: "#55585F",
     PAPER: "#15171B",
     INK: "#E8E8EA",

@@ -146,10 +146,12 @@ def protocol(results: Results) -> str:
         f"its state was selected on the same {count(p.n_holdout)} hold-out points, with "
         f"{_seeds(results)}. It was then scored on {count(p.n_test)} fresh points of the target, "
         f"which neither training nor selection saw, and by {count(p.n_samples)} samples of its "
-        f"own. Three references were scored in the same way: {label('truth')}, a fresh sample of "
+        f"own. Five references were scored in the same way: {label('truth')}, a fresh sample of "
         f"the target itself; {label('kde')}, a kernel density estimate whose bandwidth was "
-        f"cross-validated on the training points; and {label('gmm')}, a Gaussian mixture model "
-        "whose size was chosen by BIC."
+        f"cross-validated on the training points; {label('kde_adaptive')}, one whose kernels are "
+        f"wider where points are rarer, as the hold-out points chose; {label('gmm')}, a Gaussian "
+        f"mixture model whose size and start they chose; and {label('gmm_mean')}, the mean of the "
+        "ten best such models."
     )
 
 

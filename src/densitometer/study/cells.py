@@ -21,7 +21,7 @@ from densitometer.metrics import density
 from densitometer.metrics.grids import Grid
 from densitometer.models import HasPath, HasScore, Model
 from densitometer.randomness import key_for
-from densitometer.scoring.baselines import KDE, GaussianMixture, Truth
+from densitometer.scoring.baselines import BASELINES, Truth
 from densitometer.scoring.evidence import Evidence
 from densitometer.scoring.scorecard import score
 from densitometer.study.events import CellContext
@@ -57,7 +57,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
         timing |= fitted.seconds
     else:
         context.report("fitting")
-        model = _baseline(cell.family, target, _points(plan, cell, "train"))
+        model = _reference(plan, cell)
     trained = time.perf_counter()
     context.report("scoring")
     card = score(
@@ -118,10 +118,10 @@ def _points(plan: Plan, cell: Cell, which: str) -> Float[Array, "n d"]:
     return targets.get(cell.target).sample(key_for(cell.seed, which), n)
 
 
-def _baseline(name: str, target: Target, train: Float[Array, "n d"]) -> Model:
-    if name == "truth":
-        return Truth(target)
-    return {"kde": KDE, "gmm": GaussianMixture}[name].fit(train)
+def _reference(plan: Plan, cell: Cell) -> Model:
+    if cell.family == "truth":
+        return Truth(targets.get(cell.target))
+    return BASELINES[cell.family](_points(plan, cell, "train"), _points(plan, cell, "holdout"))
 
 
 def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:

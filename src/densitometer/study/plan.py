@@ -25,8 +25,8 @@ from densitometer.targets import TARGETS
 DEVICES = ("cpu", "gpu")
 """Kinds of devices that cells can be computed on."""
 
-REFERENCES = ("truth", "kde", "gmm")
-"""Scored like families, on every target: a fresh true sample, and two baselines."""
+REFERENCES = ("truth", "kde", "kde_adaptive", "gmm", "gmm_mean")
+"""Scored like families, on every target: a fresh true sample, and the baselines."""
 
 MOST_SEEDS = 10_000
 """The most seeds of a study that states their number."""

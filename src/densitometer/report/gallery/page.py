@@ -45,7 +45,9 @@ LEAN = 0.25
 SUMMARIES = {
     "truth": "a fresh sample of the target itself",
     "kde": "a kernel density estimate, its bandwidth cross-validated",
-    "gmm": "a Gaussian mixture model, its size chosen by BIC",
+    "kde_adaptive": "a kernel density estimate, its kernels wider where points are rarer",
+    "gmm": "a Gaussian mixture model, its size and start chosen by hold-out",
+    "gmm_mean": "the mean of ten Gaussian mixture models, the best by hold-out",
 }
 
 COLOURS = {
