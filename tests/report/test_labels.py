@@ -118,7 +118,7 @@ def test_sentences_show_no_identifier(study, plant):
     assert "on the Gaussian mixture" in text
     assert identifiers(results, text) == []
     targets = "|".join(map(label, results.targets))
-    assert not re.search(rf"\b(?i:on|and|,) (?i:{targets})", text), "a target without its article"
+    assert not re.search(rf"\b(?i:on|and|,) (?i:{targets})\b", text), "a target without its article"
 
 
 def test_tables_show_no_identifier(study):

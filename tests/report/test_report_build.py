@@ -80,7 +80,7 @@ def test_the_notebook_was_run_and_kept_its_outputs(built):
     assert kinds.count("image/png") == 6
     assert kinds.count("text/html") == 4 + 3  # four tables, and one a family
     text = json.dumps(notebook)
-    assert "The closest density is that of DSM" in text
+    assert "the closest density is that of DSM" in text
     assert str(built[0]) not in text
 
 

@@ -200,8 +200,9 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
         if on := tuple(t for t in results.targets if family in best(results, t, metric.name)):
             bests.setdefault(on, []).append(metric.aspect)
     clauses = [f"{listed(what)} on {places(results, on)}" for on, what in bests.items()]
-    text = f"the best, alone or tied, by {'; by '.join(clauses)}" if clauses else "nowhere the best"
-    yield Finding(of_these(results, f"{text}."))
+    which = fits(results)
+    text = f"Best{which}, alone or tied, by {'; by '.join(clauses)}." if clauses else None
+    yield Finding(text or f"Nowhere the best{which}.")
     beats = [t for t in results.targets if {*signs(results, t, family).values()} == {-1}]
     if beats:
         text = f"its density beats every baseline on {places(results, beats)}."
