@@ -261,7 +261,8 @@ def _undecided(margins: Float[Array, " n"], features: Float[Array, "n b"]) -> Fl
     linear in each, 2 φ(tᵢ) Kᵢⱼ lⱼ / σᵢ, where tᵢ is its mean over σᵢ and φ the normal density. K is
     symmetric: what lⱼ adds to the success of i is what lᵢ adds to that of j. So the term of a pair
     comes twice, and its variance not twice but four times, which adds the sum over j of
-    φ(tᵢ) φ(tⱼ) Kᵢⱼ² / (σᵢ σⱼ), about φ(tᵢ)². What is returned, √3 exp(−fᵢ²/σᵢ²) / 2π, has for t = 0 that mean.
+    φ(tᵢ) φ(tⱼ) Kᵢⱼ² / (σᵢ σⱼ), about φ(tᵢ)². What is returned, √3 exp(−fᵢ²/σᵢ²) / 2π,
+    has for t = 0 that mean.
     """
     centred = features - features.mean(axis=0)
     moments = (1 - 1 / FOLDS) * centred.T @ centred
