@@ -5,6 +5,7 @@ With few and small samples of one target: chance is a half.
 
 import math
 from collections import defaultdict
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ CHANCE = 4 / math.sqrt(2 * REPEATS)
 """Four standard errors of a standard deviation, relative to it."""
 
 
-OF_DENSITIES = {
+OF_DENSITIES: dict[str, Any] = {
     "kl": density.KL.of,
     "jensen_shannon": density.JensenShannon.of,
     "total_variation": density.TotalVariation.of,
@@ -75,7 +76,9 @@ def test_stated_errors_of_metrics_on_densities_are_the_scatter_of_repeats():
         found["nll"].append(density.NLL.of(log_q(x), EXACT)[:2])
         found["reverse_kl"].append(density.ReverseKL.of(log_p(own), log_q(own), EXACT)[:2])
         scores = -x, (mean - x) / sd**2
-        found["fisher_divergence"].append(density.FisherDivergence.of(*scores, EXACT)[:2])
+        found["fisher_divergence"].append(
+            density.FisherDivergence.of(scores[0], scores[1], EXACT)[:2]
+        )
     check(found, 4 / math.sqrt(2 * repeats))
 
 
