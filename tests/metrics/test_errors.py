@@ -96,7 +96,7 @@ def test_the_error_by_halves_is_that_of_a_square():
     for m in (0.0, 0.3):
         x = m + rng.normal(size=(4000, n))
         squares = 4 * x.mean(axis=1) ** 2, 4 * x[:, : n // 2].mean(axis=1) ** 2
-        stated = error_by_halves(*(float(v.mean()) for v in squares), n)
+        stated = error_by_halves(float(squares[0].mean()), float(squares[1].mean()), n)
         assert stated == pytest.approx(math.sqrt(4 * m**2 / n + 2 / n**2), rel=0.05)
     assert error_by_halves(1.0, 9.0, 1) == pytest.approx(math.sqrt(0.5))
     assert error_by_halves(1.0, 0.5, 1) == 1.0
