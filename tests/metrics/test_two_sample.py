@@ -107,11 +107,12 @@ def test_energy_distance_of_two_gaussians_in_the_plane():
 
 
 @pytest.mark.parametrize("metric", [METRICS["mmd2"], two_sample.EnergyDistance.of])
-def test_the_error_under_equal_laws_is_root_two_of_the_scatter(metric):
+def test_the_error_under_equal_laws_is_that_of_a_degenerate_statistic(metric):
     got = repeats(metric, skewed, skewed, 200, 150)
     assert mean_is(got[:, 0], 0.0)
     # the law is a sum of chi-squares with heavier tails than a Gaussian's: 6 % is 15 % here
-    assert got[:, 1].mean() / got[:, 0].std(ddof=1) == pytest.approx(math.sqrt(2), rel=0.45)
+    stated = math.sqrt(np.mean(got[:, 1] ** 2))
+    assert stated / got[:, 0].std(ddof=1) == pytest.approx(1, rel=0.3)
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
@@ -183,7 +184,11 @@ def test_c2st_reaches_the_accuracy_of_bayes_on_shifted_gaussians(shift):
     )
     bayes = stats.norm.cdf(shift / 2)
     se = math.sqrt(bayes * (1 - bayes) / 2000)
-    assert got[:, 1].mean() == pytest.approx(se, rel=0.05)
+    # guesses depend on each other, which adds φ(0)² where all are
+    guessed = math.sqrt(se**2 + 1 / (2 * math.pi) / 2000)
+    assert se < got[:, 1].mean() < 1.05 * guessed
+    if shift == 0:
+        assert got[:, 1].mean() == pytest.approx(guessed, rel=0.05)
     mean = got[:, 0].mean()
     # a little is lost to what the classifier must learn from 1600 points
     assert bayes - 0.015 - 4 * se / math.sqrt(8) < mean < bayes + 4 * se / math.sqrt(8)

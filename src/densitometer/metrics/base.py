@@ -199,6 +199,30 @@ def mean(values: Float[np.ndarray, " n"], provenance: Provenance) -> Estimate:
         )
 
 
+def binomial(share: float, n: int) -> float:
+    """The standard error of a share of n; of none and of all that of one, so that it is not 0."""
+    share = min(max(share, 1 / n), 1 - 1 / n)
+    return math.sqrt(share * (1 - share) / n)
+
+
+def error_by_halves(whole: float, halves: float, n: int) -> float:
+    """The standard error of a statistic near its extreme, where it is quadratic in the samples.
+
+    Its influences, what each of n samples adds, then depend on the other samples, and scatter by
+
+        v(n) = a + b/n,        while the variance of the statistic is        (a + b/(2n)) / n
+
+    (a U-statistic of order two, Hoeffding, 1948). With v(n/2) that is (3 v(n) − v(n/2)) / (2n). At
+    the least, where a = 0, it is half of what the influences say, at most all.
+
+    Args:
+        whole: v(n), the variance of the influences in all samples.
+        halves: v(n/2), that in a half of them.
+        n: how many samples there are.
+    """
+    return math.sqrt(min(max(1.5 * whole - 0.5 * halves, whole / 2), whole) / n)
+
+
 def below(a: Estimate, b: Estimate) -> bool:
     """Whether a is less than b by more than chance allows."""
     return a.value < b.value - ERRORS * math.hypot(a.stderr, b.stderr)

@@ -33,6 +33,9 @@ Field = Float[np.ndarray, "ny nx"]
 BACKGROUND = 0.01
 """Share of the uniform distribution in the denominator of a score."""
 
+NODES = 20
+"""Nodes an axis of the integral over Gaussian noise in the error of a length."""
+
 
 class Score(NamedTuple):
     """s on the grid, its mean under the truth, and how fast that grows with the fault."""
@@ -57,7 +60,8 @@ class Shift(Fault):
     In standard deviations of the truth, axis by axis; 0 for the truth, larger is worse, and above 0
     by chance (a length). Cost O(n + cells). A distribution with narrow parts shows a shift of a
     fraction of their width. Where most samples lie beyond the truth its slopes are 0 and say
-    nothing; the shift is then that of the mean. Source: Rao (1948).
+    nothing; the shift is then that of the mean. The error is that of a
+    length, smaller near 0 than along a line. Source: Rao (1948).
     """
 
     name = "shift"
@@ -71,14 +75,12 @@ class Shift(Fault):
         """From samples, and the truth on a grid."""
         if np.mean(truth.at(samples, truth.smoothed) < BACKGROUND * _uniform(truth)) > 0.5:
             return _shift_of_mean(np.asarray(samples, np.float64), truth)
-        sizes, errors = [], []
+        shifts = []
         for axis, sd in enumerate(truth.sds):
             s = -sd * _slope(truth, truth.smoothed, axis) / _mixed(truth)
             response = sd * _mean(truth, _slope(truth, s, axis))
-            size, error = _size(samples, truth, Score(s, _mean(truth, s), response))
-            sizes.append(size)
-            errors.append(error)
-        return _length(np.array(sizes), np.array(errors), samples)
+            shifts.append((truth.at(samples, s) - _mean(truth, s)) / response)
+        return _length_of_mean(np.stack(shifts, axis=1))
 
     def in_words(self, value: float) -> str:
         """In standard deviations of the truth."""
@@ -171,18 +173,29 @@ class Leak(Fault):
 
 
 def _shift_of_mean(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
+    return _length_of_mean((samples - truth.means) / truth.sds)
+
+
+def _length_of_mean(vectors: Float[Array, "n 2"]) -> Estimate:
+    """‖m‖ of the mean m of vectors, and the standard deviation of ‖μ + ε‖, ε ~ N(0, S/n).
+
+    S is their covariance, and ‖μ‖² = (‖m‖² − tr S/n)₊ is ‖m‖² without what chance adds to it.
+    """
     with np.errstate(invalid="ignore"):  # a mean of infinite samples is none
-        sizes = (samples.mean(axis=0) - truth.means) / truth.sds
-        errors = samples.std(axis=0, ddof=1) / truth.sds / math.sqrt(len(samples))
-    return _length(sizes, errors, samples)
-
-
-def _length(
-    sizes: Float[Array, " 2"], errors: Float[Array, " 2"], samples: Float[Array, "n 2"]
-) -> Estimate:
-    length = math.hypot(*sizes)
-    along = math.hypot(*(sizes * errors))
-    return Estimate(length, along / length if length else float(errors.max()), of_samples(samples))
+        mean = vectors.mean(axis=0)
+        length = math.hypot(*mean)
+        covariance = np.cov(vectors.T) / len(vectors)
+    if not np.isfinite(covariance).all():
+        return Estimate(length, math.nan, of_samples(vectors))
+    variances, axes = np.linalg.eigh(covariance)
+    noise = variances.clip(0).sum()
+    centre = mean * math.sqrt(max(1 - noise / length**2, 0.0)) if length else mean
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    normal = np.stack(np.meshgrid(nodes, nodes), axis=2).reshape(-1, 2)
+    weights = np.outer(weights, weights).ravel() / weights.sum() ** 2
+    lengths = np.linalg.norm(centre + normal * np.sqrt(variances.clip(0)) @ axes.T, axis=1)
+    error = math.sqrt(weights @ (lengths - weights @ lengths) ** 2)
+    return Estimate(length, error, of_samples(vectors))
 
 
 def blur_score(truth: GridDensity) -> Score:

@@ -1,6 +1,5 @@
 """Shares of samples that no density would have: where the truth has no mass, and twice the same."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.base import Metric, of_samples, percent
+from densitometer.metrics.base import Metric, binomial, of_samples, percent
 from densitometer.metrics.order import duplicated
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ class OffSupport(Metric):
 
     The region is {x : log p(x) ≥ the target's `hdr_log_density`}. Between 0 and 1; a perfect model
     scores 0.001, and 0 where the truth is uniform. It sees leaks, not missing modes. The error is
-    that of a binomial share with one success and one failure added, so that it is not zero when
-    nothing leaks (cf. Agresti & Coull, 1998).
+    that of a binomial share; where there is none it is that of one, so that it is not zero when
+    nothing leaks.
     """
 
     name = "off_support"
@@ -78,5 +77,4 @@ class Duplicates(Metric):
 
 
 def _share(count: int, n: int) -> Estimate:
-    padded = (count + 1) / (n + 2)
-    return Estimate(count / n, math.sqrt(padded * (1 - padded) / n), of_samples(range(n)))
+    return Estimate(count / n, binomial(count / n, n), of_samples(range(n)))

@@ -6,17 +6,17 @@ that a perfect sampler does not pass, so read each beside the truth's row.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.base import Metric, of_samples
+from densitometer.metrics.base import Metric, binomial, error_by_halves, of_samples
 from densitometer.metrics.order import in_random_order
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ MATCHED = 1000
 NEIGHBOURS = 3
 """k of the balls of `Precision` and `Recall`, as in their source."""
 
-GROUPS = 20
-"""Parts that the errors of `Precision` and `Recall` are taken from."""
+SPLITS = 4
+"""How often the errors of `Precision` and `Recall` split the points in halves."""
 
 FOLDS = 5
 """Parts that `C2ST` holds out in turn."""
@@ -59,8 +59,7 @@ class MMD2(Metric):
     the kernel is the target's, not the model's. Without unit; 0 for equal distributions and at most
     2; a perfect sampler's values scatter around 0, many of them below, as 1/n. Cost O(n² d). It
     sees what two bandwidths see: nothing much finer than a tenth of a standard deviation, and tails
-    and rare outliers hardly at all. The error is the jackknife's: right where the distributions
-    differ, √2 times too large where they are equal, since the statistic is degenerate there.
+    and rare outliers hardly at all. The error is that of a U-statistic (`_discrepancy`).
     Source: Gretton et al. (2012).
     """
 
@@ -105,7 +104,7 @@ class EnergyDistance(TwoSample):
     Data units; 0 for equal distributions, larger is worse; a perfect sampler's values scatter
     around 0 as 1/n. Cost O(n² d). It is `MMD2` with the kernel −‖x − y‖ (Sejdinovic et al., 2013),
     which has no bandwidth to choose and sees where mass is, far more than how it is shaped: a blur
-    escapes it. The error is the jackknife's, as there. Source: Székely & Rizzo (2004).
+    escapes it. The error is that of a U-statistic, as there. Source: Székely & Rizzo (2004).
     """
 
     name = "energy_distance"
@@ -126,8 +125,8 @@ class SlicedW2(TwoSample):
     is worse; a perfect sampler scores 1/√n standard deviations times a few (3 on separate modes).
     For distributions that are m apart and otherwise equal it is ‖m‖/√d. Cost O(n log n) a
     direction. It sees shares and shifts, and shapes only as far as projections show them. The error
-    is that of W₂² by its Kantorovich potentials (del Barrio & Loubes, 2019), to first order: √2
-    times too large where the distributions are equal. Source: Bonneel et al. (2015).
+    is that of W₂² by its Kantorovich potentials (del Barrio & Loubes, 2019), `error_by_halves`.
+    Source: Bonneel et al. (2015).
     """
 
     name = "sliced_w2"
@@ -140,21 +139,10 @@ class SlicedW2(TwoSample):
         """From the model's samples and as many true ones."""
         x, y = _finite(samples), _finite(truth)
         directions = _directions(x.shape[1])
-        x, y = x @ directions, y @ directions
-        order = np.argsort(x, axis=0), np.argsort(y, axis=0)
-        x, y = np.take_along_axis(x, order[0], 0), np.take_along_axis(y, order[1], 0)
-        costs = (x - y) ** 2
-        # The potential u has slope 2(x − y); by the trapezoidal rule u + v ≤ cost holds exactly.
-        u = np.zeros_like(x)
-        np.cumsum(
-            np.diff(x, axis=0) * (x - y)[:-1] + np.diff(x, axis=0) * (x - y)[1:], 0, out=u[1:]
-        )
-        potentials = []
-        for values, ranks in zip((u, costs - u), order, strict=True):
-            unsorted = np.empty_like(values)
-            np.put_along_axis(unsorted, ranks, values, 0)
-            potentials.append(unsorted.mean(axis=1))
-        return _root_of_cost(float(costs.mean()), *potentials)
+        cost, *potentials = _sliced(x @ directions, y @ directions)
+        halves = zip(*(np.array_split(in_random_order(p), 2) for p in (x, y)), strict=True)
+        of_halves = [_sliced(a @ directions, b @ directions)[1:] for a, b in halves]
+        return _root_of_cost(cost, potentials, of_halves)
 
 
 class W2(TwoSample):
@@ -164,8 +152,8 @@ class W2(TwoSample):
     most, chosen at random, because it costs O(n³). It sees everything, at the price of its floor: a
     perfect sampler scores about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times
     a gap where modes are apart, since their shares scatter. The error is that of W₂² by its
-    Kantorovich potentials (del Barrio & Loubes, 2019), to first order: up to twice too large where
-    the distributions are equal. Source: Kantorovich (1942); Villani (2009).
+    Kantorovich potentials (del Barrio & Loubes, 2019), `error_by_halves`. Source:
+    Kantorovich (1942); Villani (2009).
     """
 
     name = "w2"
@@ -177,10 +165,9 @@ class W2(TwoSample):
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
         """From the model's samples and as many true ones."""
         x, y = (in_random_order(_finite(points))[:MATCHED] for points in (samples, truth))
-        costs = cdist(x, y, "sqeuclidean")
-        _, match = linear_sum_assignment(costs)
-        matched = costs[np.arange(len(x)), match]
-        return _root_of_cost(float(matched.mean()), *_potentials(costs, match))
+        cost, *potentials = _matched(x, y)
+        half = len(x) // 2
+        return _root_of_cost(cost, potentials, [_matched(x[:half], y[:half])[1:]])
 
 
 class C2ST(TwoSample):
@@ -191,9 +178,9 @@ class C2ST(TwoSample):
     for scatter, with V the total variation between the two distributions: 3 % of leaked mass can
     add 0.015 and no more. The classifier is scikit-learn's ridge regression on 200 Gaussian bumps
     (Nyström features), 0.35 true standard deviations wide in the plane, so finer structure escapes
-    it. Cost O(n · bumps²). The error is the binomial's; folds share what they learn from, so the
-    scatter of repeats is larger, by a third where the distributions are equal. Source: Lopez-Paz &
-    Oquab (2017).
+    it. Cost O(n · bumps²). The error is the binomial's and, since any two points of different folds
+    help to predict each other, a part more where labels are guessed (`_undecided`), by which it is
+    a third larger where the distributions are equal. Source: Lopez-Paz & Oquab (2017).
     """
 
     name = "c2st"
@@ -215,9 +202,15 @@ class C2ST(TwoSample):
         bumps = Nystroem(gamma=8 / d, n_components=min(BUMPS, n), random_state=0)
         features = bumps.fit_transform(points)  # once for all folds: it knows no labels
         folds = PredefinedSplit(np.tile(np.arange(n) % FOLDS, 2))
-        predicted = cross_val_predict(RidgeClassifier(), features, labels, cv=folds)
-        accuracy = float(np.mean(predicted == labels))
-        return Estimate(accuracy, _binomial(accuracy, 2 * n), of_samples(range(n)))
+        margins = np.asarray(
+            cross_val_predict(
+                RidgeClassifier(), features, labels, cv=folds, method="decision_function"
+            )
+        )
+        accuracy = float(np.mean((margins > 0) == labels))
+        shared = float(_undecided(margins, features).mean())
+        error = math.sqrt(binomial(accuracy, 2 * n) ** 2 + shared / (2 * n))
+        return Estimate(accuracy, error, of_samples(range(n)))
 
 
 class Precision(TwoSample):
@@ -227,8 +220,9 @@ class Precision(TwoSample):
     Between 0 and 1; a perfect sampler scores 0.97 to 0.98 in the plane, whatever the distribution
     and n, and a sampler that stays where the truth is dense scores more: larger is better only up
     to the truth's row. Cost O(n log n) in few dimensions. It sees leaks and blur, not missing
-    modes, and a lonely true point's ball is large. The error is the scatter of twenty parts of the
-    points, or the binomial's if that is larger. Source: Kynkäänniemi et al. (2019).
+    modes, and a lonely true point's ball is large. The error is the binomial's of the
+    samples, and that of the balls by how far the shares of random halves of them are apart, a half
+    of which holds for all. Source: Kynkäänniemi et al. (2019).
     """
 
     name = "precision"
@@ -260,6 +254,23 @@ class Recall(TwoSample):
         return _covered(in_random_order(_finite(truth)), in_random_order(_finite(samples)))
 
 
+def _undecided(margins: Float[Array, " n"], features: Float[Array, "n b"]) -> Float[Array, " n"]:
+    """What each point adds to n times the variance of an accuracy, beyond the binomial's.
+
+    A margin fᵢ = Σⱼ Kᵢⱼ lⱼ of labels lⱼ = ±1 has noise σᵢ² = Σⱼ Kᵢⱼ², and its sign a part that is
+    linear in each, 2 φ(tᵢ) Kᵢⱼ lⱼ / σᵢ, where tᵢ is its mean over σᵢ and φ the normal density. K is
+    symmetric: what lⱼ adds to the success of i is what lᵢ adds to that of j. So the term of a pair
+    comes twice, and its variance not twice but four times, which adds the sum over j of
+    φ(tᵢ) φ(tⱼ) Kᵢⱼ² / (σᵢ σⱼ), about φ(tᵢ)². What is returned, √3 exp(−fᵢ²/σᵢ²) / 2π,
+    has for t = 0 that mean.
+    """
+    centred = features - features.mean(axis=0)
+    moments = (1 - 1 / FOLDS) * centred.T @ centred
+    weights = np.linalg.solve(moments + np.eye(len(moments)), centred.T).T  # the ridge's α is 1
+    noise = np.einsum("nb,nb->n", weights @ moments, weights)
+    return math.sqrt(3) * np.exp(-(margins**2) / np.maximum(noise, 1e-12)) / (2 * math.pi)
+
+
 def _finite(points: Float[Array, "n d"]) -> Float[Array, "n d"]:
     return np.nan_to_num(np.asarray(points, np.float64), nan=FAR, posinf=FAR, neginf=-FAR)
 
@@ -267,19 +278,31 @@ def _finite(points: Float[Array, "n d"]) -> Float[Array, "n d"]:
 def _discrepancy(
     kernel: Kernel, samples: Float[Array, "n d"], truth: Float[Array, "n d"]
 ) -> Estimate:
-    """E k(X, X') + E k(Y, Y') − 2 E k(X, Y) over pairs of points, and its jackknife error."""
-    x, y = _finite(samples), _finite(truth)
+    """E k(X, X') + E k(Y, Y') − 2 E k(X, Y) over pairs of points, and its error.
+
+    It is a U-statistic, the mean of h over pairs of z = (x, y). With ζ₂ the variance of h and ζ₁
+    that of E[h | z] its own is about 4 ζ₁/n + 2 ζ₂/n² (Hoeffding, 1948). The means of h over one z
+    scatter by ζ₁ + ζ₂/n, which gives ζ₁, but for noise: the second part, which is all where the
+    distributions are equal, is taken at half its size at least.
+    """
+    x, y = in_random_order(_finite(samples)), in_random_order(_finite(truth))
     n = len(x)
-
-    def within(points: Array) -> Array:  # what each point sees of the others
-        seen = kernel(points, points)
-        return (seen.sum(axis=1, dtype=np.float64) - seen.diagonal()) / (n - 1)
-
     between = kernel(x, y)
-    of_x = within(x) - between.mean(axis=1, dtype=np.float64)
-    of_y = within(y) - between.mean(axis=0, dtype=np.float64)
-    stderr = 2 * math.sqrt((of_x.var(ddof=1) + of_y.var(ddof=1)) / n)
-    return Estimate(float(of_x.mean() + of_y.mean()), stderr, of_samples(range(n)))
+    h = -between - between.T
+    means = []
+    for points, axis in ((x, 1), (y, 0)):  # what each point sees of the others
+        seen = kernel(points, points)
+        np.fill_diagonal(seen, 0)
+        h += seen
+        within = seen.sum(axis=1, dtype=np.float64) / (n - 1)
+        means.append(within - between.mean(axis=axis, dtype=np.float64))
+    np.fill_diagonal(h, 0)
+    value = float(means[0].mean() + means[1].mean())
+    squares = float(np.einsum("ij,ij->", h, h, dtype=np.float64))
+    zeta2 = max(squares / (n * (n - 1)) - value**2, 0.0)
+    scatter = float(means[0].var(ddof=1) + means[1].var(ddof=1))
+    variance = max(4 * scatter / n - 2 * zeta2 / n**2, zeta2 / n**2)
+    return Estimate(value, math.sqrt(variance), of_samples(range(n)))
 
 
 def _directions(d: int) -> Float[Array, "d k"]:
@@ -288,6 +311,30 @@ def _directions(d: int) -> Float[Array, "d k"]:
         return np.stack([np.cos(angles), np.sin(angles)])
     directions = np.random.default_rng(0).normal(size=(d, DIRECTIONS))
     return directions / np.linalg.norm(directions, axis=0)
+
+
+def _sliced(x: Float[Array, "n k"], y: Float[Array, "n k"]) -> tuple[float, Array, Array]:
+    """The mean of W₂² over k lines, and of its potentials u and v for each point of x and of y."""
+    order = np.argsort(x, axis=0), np.argsort(y, axis=0)
+    x, y = np.take_along_axis(x, order[0], 0), np.take_along_axis(y, order[1], 0)
+    costs = (x - y) ** 2
+    # The potential u has slope 2(x − y); by the trapezoidal rule u + v ≤ cost holds exactly.
+    u = np.zeros_like(x)
+    np.cumsum(np.diff(x, axis=0) * (x - y)[:-1] + np.diff(x, axis=0) * (x - y)[1:], 0, out=u[1:])
+    potentials = []
+    for values, ranks in zip((u, costs - u), order, strict=True):
+        unsorted = np.empty_like(values)
+        np.put_along_axis(unsorted, ranks, values, 0)
+        potentials.append(unsorted.mean(axis=1))
+    return float(costs.mean()), *potentials
+
+
+def _matched(x: Float[Array, "n d"], y: Float[Array, "n d"]) -> tuple[float, Array, Array]:
+    """W₂² and its potentials."""
+    costs = cdist(x, y, "sqeuclidean")
+    _, match = linear_sum_assignment(costs)
+    matched = costs[np.arange(len(x)), match]
+    return float(matched.mean()), *_potentials(costs, match)
 
 
 def _potentials(costs: Float[Array, "n n"], match: Array) -> tuple[Array, Array]:
@@ -311,34 +358,40 @@ def _potentials(costs: Float[Array, "n n"], match: Array) -> tuple[Array, Array]
     return matched[:, 0] - v[match], v
 
 
-def _root_of_cost(cost: float, u: Float[Array, " n"], v: Float[Array, " n"]) -> Estimate:
+def _root_of_cost(
+    cost: float, potentials: Sequence[Array], of_halves: Sequence[Sequence[Array]]
+) -> Estimate:
     """√cost; its error by those of the means of the two potentials, whose sum the cost is."""
-    n = len(u)
-    root = math.sqrt(cost)
-    stderr = math.sqrt((u.var(ddof=1) + v.var(ddof=1)) / n) / (2 * root) if root > 0 else 0.0
-    return Estimate(root, stderr, of_samples(range(n)))
+
+    def scatter(potentials: Sequence[Array]) -> float:
+        return float(sum(values.var(ddof=1) for values in potentials))
+
+    n, root = len(potentials[0]), math.sqrt(cost)
+    halves = float(np.mean([scatter(half) for half in of_halves]))
+    error = error_by_halves(scatter(potentials), halves, n) / (2 * root) if root > 0 else 0.0
+    return Estimate(root, error, of_samples(range(n)))
 
 
 def _covered(points: Float[Array, "n d"], reference: Float[Array, "n d"]) -> Estimate:
     """The share of points in a ball around a reference point, out to its k-th neighbour."""
     n = len(points)
-    share = _share(points, reference)
-    parts = max(2, min(GROUPS, n // 10))
-    shares = [_share(points[g::parts], reference[g::parts]) for g in range(parts)]
-    scatter = float(np.std(shares, ddof=1)) / math.sqrt(parts)
-    return Estimate(share, max(scatter, _binomial(share, n)), of_samples(range(n)))
+    share = float(_inside(points, reference).mean())
+    rng, squares = np.random.default_rng(0), []
+    for _ in range(SPLITS):
+        parts = np.array_split(rng.permutation(reference), 2)
+        one, other = (_inside(points, part).astype(float) for part in parts)
+        apart = one - other
+        squares.append(apart.mean() ** 2 - apart.var() / n)  # without the scatter of the points
+    of_points = binomial(share, n) ** 2
+    of_reference = float(np.mean(squares)) / 4  # unbiased, so it may be negative
+    error = math.sqrt(max(of_points + of_reference, of_points / 2))
+    return Estimate(share, error, of_samples(range(n)))
 
 
-def _binomial(share: float, n: int) -> float:
-    """The error of a share of n, with a success and a failure added (cf. Agresti & Coull, 1998)."""
-    padded = (share * n + 1) / (n + 2)
-    return math.sqrt(padded * (1 - padded) / n)
-
-
-def _share(points: Float[Array, "n d"], reference: Float[Array, "n d"]) -> float:
+def _inside(points: Float[Array, "n d"], reference: Float[Array, "m d"]) -> Bool[Array, " n"]:
     radii = KDTree(reference).query(reference, k=NEIGHBOURS + 1)[0][:, -1]
     radii[np.abs(reference).max(axis=1) >= FAR] = 0.0  # what ran away supports nothing
     inside = np.zeros(len(points), bool)
     for ball in KDTree(points).query_ball_point(reference, radii):
         inside[ball] = True
-    return float(inside.mean())
+    return inside
