@@ -391,24 +391,3 @@ def test_mode_weights_of_a_perfect_sampler_are_what_its_docstring_says():
     expected = k / 2 * np.sqrt(2 / np.pi * (1 / k) * (1 - 1 / k) / n)
     assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / np.sqrt(200))
     assert expected == pytest.approx(np.sqrt(k / (2 * np.pi * n)), rel=0.1)
-
-
-def test_the_fisher_divergence_of_two_gaussians():
-    # p = N(0, I), q = N(m, s² I): E ‖−x + (x − m)/s²‖² = d (1/s² − 1)² + ‖m‖²/s⁴
-    x = np.random.default_rng(0).normal(size=(200_000, 2))
-    m, s2 = np.array([0.5, -1.0]), 2.0
-    got = density.FisherDivergence.of(-x, -(x - m) / s2, EXACT)
-    exact = 2 * (1 / s2 - 1) ** 2 + (m @ m) / s2**2
-    assert abs(got.value - exact) < 4 * got.stderr
-
-
-def test_the_fisher_divergence_does_not_see_the_weights_of_far_modes():
-    """The lesson of score matching: two mixtures, nine to one and one to nine, have one score."""
-    x = np.random.default_rng(0).normal(size=(4000, 1)) + 20 * (np.arange(4000) % 10 == 0)[:, None]
-
-    def score(weight):
-        logs = np.log([weight, 1 - weight]) - 0.5 * (x - np.array([0.0, 20.0])) ** 2
-        share = np.exp(logs - np.logaddexp(logs[:, :1], logs[:, 1:]))
-        return np.sum(share * (np.array([0.0, 20.0]) - x), axis=1, keepdims=True)
-
-    assert density.FisherDivergence.of(score(0.9), score(0.1), EXACT).value < 1e-6

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.estimates import Estimate, Provenance
 from densitometer.metrics.base import Metric, mean, of_samples
 from densitometer.metrics.grids import Grid
 
@@ -255,33 +255,6 @@ class Mass(Metric):
         slack = 3 * estimate.stderr if math.isfinite(estimate.stderr) else 0.0
         if not found and abs(estimate.value - 1) > MASS_TOLERANCE + slack:
             yield f"the density integrates to {estimate.value:.4f}, not to 1"
-
-
-class FisherDivergence(Metric):
-    """The Fisher divergence E_p ‖∇ log p(x) − ∇ log q(x)‖².
-
-    In 1 / (data unit)²; 0 for the truth, larger is worse. It compares slopes alone: it hardly sees
-    how mass is shared among modes with nothing between them, and it is defined only where the
-    truth's density is smooth and vanishes at its border. Source: Johnson (2004); Hyvärinen (2005).
-    """
-
-    name = "fisher_divergence"
-    label = "Fisher divergence"
-    unit = "1 / (data unit)²"
-    needs = ("scores", "smooth")
-    perfect = 0.0
-    range = (0.0, math.inf)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(*evidence.scores, EXACT)
-
-    @staticmethod
-    def of(
-        score_p: Float[Array, "n d"], score_q: Float[Array, "n d"], provenance: Provenance
-    ) -> Estimate:
-        """From scores at fresh true points."""
-        difference = np.asarray(score_p, np.float64) - np.asarray(score_q, np.float64)
-        return mean(np.sum(difference**2, axis=1), provenance)
 
 
 class LogTrueDensity(Metric):

@@ -2,7 +2,7 @@
 
     log p(x_t), log q(x_t)    at fresh true points x_t
     log p(x_s), log q(x_s)    at the model's own samples x_s
-    ∇ log p, ∇ log q          at some of the true points
+    ∇ log p, ∇ log q, s       at some of the true points; s is a network's own score
     log q on a grid, p on a finer one, bounds on log q, what the sampler reports
 
 Nothing is computed before a metric asks for it, and what a model or a target does not have is said
@@ -38,6 +38,9 @@ N_SAMPLES = 2_000
 
 N_SCORES = 2_000
 """Fresh true points at which scores are compared."""
+
+N_ODE_GRADIENTS = 500
+"""As many at which ∇ log q is taken through the solver of an ODE: half a CPU second's work."""
 
 GRID = 128
 """Cells a side of the grid for masses and maps of densities."""
@@ -125,6 +128,11 @@ class Evidence:
         assert self.target.modes is not None
         return self.target.modes
 
+    @functools.cached_property
+    def score_p(self) -> Float[np.ndarray, "k d"]:
+        """∇ log p at the first test points."""
+        return _at(self.target.score, self.test[:N_SCORES])
+
     # --- of the samples
 
     @functools.cached_property
@@ -169,6 +177,12 @@ class Evidence:
         return GridDensity.of(self.grid, self.log_density, widths=self.truth.widths)
 
     @functools.cached_property
+    def gradient_q(self) -> Float[np.ndarray, "k d"]:
+        """∇ log q at the first test points, of log q as it is computed."""
+        n = N_ODE_GRADIENTS if self._density.density_provenance.kind == "ode" else N_SCORES
+        return _at(self._density.log_prob_gradient, self.test[:n])
+
+    @functools.cached_property
     def mass(self) -> Estimate:
         """∫ q over the plane, of a density that is not exact."""
         assert self.log_density is not None
@@ -185,11 +199,10 @@ class Evidence:
     # --- of what else a model has
 
     @functools.cached_property
-    def scores(self) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "k d"]]:
-        """∇ log p and ∇ log q at the first test points."""
+    def score_q(self) -> Float[np.ndarray, "k d"]:
+        """The model's own score at the first test points."""
         assert isinstance(self.model, HasScore)
-        points = self.test[:N_SCORES]
-        return _at(self.target.score, points), _at(self.model.score, points)
+        return _at(self.model.score, self.test[:N_SCORES])
 
     @functools.cached_property
     def elbo(self) -> Float[np.ndarray, " m"]:

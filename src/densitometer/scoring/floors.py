@@ -275,11 +275,18 @@ def known_floors(target: Target, n: int, n_test: int = N_TEST) -> Floors | None:
 
 
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
-    """The values of one fresh true sample, by metric."""
+    """The values of one fresh true sample, by metric whose floor is measured."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judge(Evidence(target, seed, samples, n_test=n_test))
-    scatters = lambda name: metrics.get(name).perfect is None
-    return {name: e.value for name, e in estimates.items() if scatters(name)}
+    return {name: estimates[name].value for name in measured() if name in estimates}
+
+
+def measured() -> list[str]:
+    """The metrics whose floors are measured: of samples alone, on which the truth's values scatter.
+
+    What a metric that needs a model scores at best is known, or there is no such value.
+    """
+    return [m.name for m in metrics.every() if m.takes_samples and m.perfect is None]
 
 
 def _pool(workers: int) -> ProcessPoolExecutor | None:
@@ -309,8 +316,8 @@ def _shipped() -> dict[str, Any]:
 
 
 def _has_every_metric() -> bool:
-    """Whether there is no metric that the package's floors know nothing of."""
-    return set(metrics.METRICS) <= set(_shipped()["metrics"])
+    """Whether there is no measured metric that the package's floors know nothing of."""
+    return set(measured()) <= set(_shipped()["metrics"])
 
 
 def _packaged(target: Target, n: int, n_test: int) -> Floors | None:
@@ -332,7 +339,7 @@ def _cached(target: Target, n: int, n_test: int) -> Floors | None:
 
 
 def _cache_name(target: Target, n: int, n_test: int) -> str:
-    what = f"{VERSION} {sorted(metrics.METRICS)} {target!r}"
+    what = f"{VERSION} {sorted(measured())} {target!r}"
     return (
         f"floors/{target.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}-{n}-{n_test}.json"
     )
