@@ -9,6 +9,7 @@ import pytest
 
 import densitometer as dm
 from densitometer import families, metrics
+from densitometer.errors import UsageError
 from densitometer.estimates import EXACT, Provenance
 from densitometer.gaussian import log_normal
 from densitometer.metrics import scores
@@ -89,6 +90,17 @@ def test_through_a_solver_fewer_points_are_taken_and_the_provenance_says_how_man
     assert card["fisher_divergence"].provenance.kind == "ode"
     exact = judge(of(Torn()))
     assert {dict(exact[name].provenance.details)["n"] for name in NAMES} == {"25"}
+
+
+def test_the_likelihood_of_the_training_points_is_theirs_and_not_that_of_the_test_points():
+    target, train = dm.targets.get("gaussian_mixture"), np.array([[1.0, -1.0]] * 40, np.float32)
+    evidence = Evidence.of_model(Torn(), target, 0, n_test=40, n_samples=30, n_grid=10, train=train)
+    found = metrics.get("nll_train")(evidence)
+    # at the middle of N(shift, diag(4, ¼)), whose determinant is 1
+    assert found.value == pytest.approx(np.log(2 * np.pi), rel=1e-5)
+    assert absences(of(Torn()))["nll_train"] == "its training points are not known"
+    with pytest.raises(UsageError, match="train has dimension 3"):
+        dm.score(Torn(), target, train=np.zeros((40, 3)))
 
 
 def test_what_is_not_there_is_absent_with_its_reason():

@@ -21,6 +21,7 @@ METRICS = Registry(
         "hellinger": "densitometer.metrics.density:Hellinger",
         "bhattacharyya_exact": "densitometer.metrics.density:BhattacharyyaExact",
         "nll": "densitometer.metrics.density:NLL",
+        "nll_train": "densitometer.metrics.density:TrainingNLL",
         "reverse_kl": "densitometer.metrics.density:ReverseKL",
         "mass": "densitometer.metrics.density:Mass",
         "fisher_divergence": "densitometer.metrics.scores:FisherDivergence",

@@ -178,6 +178,23 @@ class NLL(Metric):
         return mean(-np.asarray(log_q), provenance)
 
 
+class TrainingNLL(NLL):
+    """Negative log-likelihood of the points that the model was fitted to, −mean log q(xᵢ).
+
+    Nats. Below `NLL` as far as the model has learnt its points by heart; read it beside that of the
+    truth at the same points, which differs from H(p) by their chance. No floor, and no better value.
+    """
+
+    name = "nll_train"
+    label = "Negative log-likelihood of the training points"
+    better = "neither"
+    needs = ("log_q", "train")
+    perfect = None
+
+    def __call__(self, evidence: "Evidence") -> Estimate:
+        return self.of(evidence.log_q_train, evidence.provenance)
+
+
 class ReverseKL(Metric):
     """KL(q‖p) = E_q[log q(x) − log p(x)].
 

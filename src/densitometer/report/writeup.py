@@ -32,8 +32,9 @@ METHODS = {
 
 CAPTIONS = {
     "curves": (
-        "Each family’s own loss against gradient steps, on training points (broad, pale) and on "
-        "the hold-out set (thin, dark). The dot is the selected state, with the lowest "
+        "Each family’s own loss against gradient steps, on all training points (broad, pale) and "
+        "on the hold-out set (thin, dark), less what no network can be rid of where that is known "
+        "(DSM, DDPM). The dot is the selected state, with the lowest "
         "hold-out loss; a family whose loss is relative to an opponent is selected by its samples "
         "instead. Losses of different families are different quantities{seeds}. The first "
         "steps may leave a panel through its top."

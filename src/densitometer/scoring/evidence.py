@@ -76,6 +76,8 @@ class Evidence:
     """Fresh true points."""
     n_grid: int = GRID
     """Cells a side of the grid for the mass and the map of the density."""
+    train: Float[np.ndarray, "k d"] | None = None
+    """The points that the model was fitted to; None if they are not known."""
 
     def __post_init__(self):
         # compiled programs are remembered by object: one for all equal targets
@@ -84,11 +86,19 @@ class Evidence:
     @classmethod
     @pinned()
     def of_model(
-        cls, model: Model, target: Target, seed: int, *, n_test: int, n_samples: int, n_grid: int
+        cls,
+        model: Model,
+        target: Target,
+        seed: int,
+        *,
+        n_test: int,
+        n_samples: int,
+        n_grid: int,
+        train: Float[np.ndarray, "k d"] | None = None,
     ) -> "Evidence":
         """What there is to judge a model by, with so many samples drawn from it."""
         samples = np.asarray(model.sample(key_for(seed, "samples"), n_samples))
-        return cls(target, seed, samples, model, n_test, n_grid)
+        return cls(target, seed, samples, model, n_test, n_grid, train)
 
     def lacks(self, need: str) -> str | None:
         """Why something that a metric needs is not there, in words; None if it is."""
@@ -177,6 +187,12 @@ class Evidence:
         return GridDensity.of(self.grid, self.log_density, widths=self.truth.widths)
 
     @functools.cached_property
+    def log_q_train(self) -> Float[np.ndarray, " k"]:
+        """log q at the training points."""
+        assert self.train is not None
+        return self._log_q(self.train)
+
+    @functools.cached_property
     def gradient_q(self) -> Float[np.ndarray, "k d"]:
         """∇ log q at the first test points, of log q as it is computed."""
         n = N_ODE_GRADIENTS if self._density.density_provenance.kind == "ode" else N_SCORES
@@ -252,6 +268,7 @@ ABSENT: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {
     ),
     "acceptance": ("its sampler proposes no moves", lambda e: "acceptance" not in e.diagnostics),
     "nfe": ("its sampler counts no evaluations", lambda e: "nfe" not in e.diagnostics),
+    "train": ("its training points are not known", lambda e: e.train is None),
     "smooth": ("the truth has edges or poles", lambda e: not e.target.smooth),
     "slopes": ("the truth is flat wherever it is not 0", lambda e: e.truth.is_flat),
     "modes": ("the truth has no separate modes", lambda e: e.target.modes is None),

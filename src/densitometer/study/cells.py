@@ -48,6 +48,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
     started = time.perf_counter()
     protocol, target = plan.protocol, targets.get(cell.target)
     files: dict[str, bytes] = {}
+    train = _points(plan, cell, "train")
     if cell.family in plan.families:
         context.report("compiling")
         fitted = _fit(context, plan)
@@ -56,7 +57,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
         timing |= fitted.seconds
     else:
         context.report("fitting")
-        model = _baseline(cell.family, target, _points(plan, cell, "train"))
+        model = _baseline(cell.family, target, train)
     trained = time.perf_counter()
     context.report("scoring")
     card = score(
@@ -67,6 +68,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
         n_test=protocol.n_test,
         n_samples=protocol.n_samples,
         n_grid=protocol.grid,
+        train=train,
     )
     assert card.evidence is not None
     files |= {"scorecard.json": card.to_json().encode()}
