@@ -182,7 +182,7 @@ class TrainingNLL(NLL):
     """Negative log-likelihood of the points that the model was fitted to, −mean log q(xᵢ).
 
     Nats. Below `NLL` as far as the model has learnt its points by heart; read it beside that of the
-    truth at the same points, which differs from H(p) by their chance. No floor, and no better value.
+    truth at the same points, which differs from H(p) by their chance. It has no floor.
     """
 
     name = "nll_train"

@@ -238,7 +238,8 @@ def setup(results: Results) -> list[dict[str, str]]:
     seconds = _seconds_of(results.cells())
     times = (
         f"{_number(len(seconds), 'fit', 'fits')} of {_range(seconds)} s, "
-        f"{_number(round(sum(seconds) / 60), 'minute', 'minutes')} in all if one after the other"
+        f"{_number(round(sum(seconds) / 60), 'minute', 'minutes')} in all if one after the other, "
+        f"and {round(sum(c.seconds_compiling for c in results.cells()))} s of compilation apart"
     )
     return [
         {

@@ -65,6 +65,16 @@ class Floor(NamedTuple):
         low, median, high = (limit + share * (end - limit) for end in self[:3])
         return Floor(low, median, high)
 
+    def possible(self, metric: str) -> "Floor":
+        """This floor as it is printed: without values that the metric cannot have.
+
+        Its ends are an estimate's, and may be beyond them by chance.
+        """
+        if metric not in metrics.METRICS:
+            return self
+        low, high = metrics.get(metric).range
+        return Floor(*(min(max(end, low), high) for end in self[:3]), self.perfect)
+
     def holds(self, value: float) -> bool:
         """Whether a value is one that the truth might have got."""
         return self.low <= value <= self.high

@@ -151,7 +151,8 @@ class Scorecard:
             lines.append(f"{head}   {'the truth scores':<22}provenance")
             for row in rows:
                 floor = self._floor(row)
-                truth = f"{floor.low:.4f} to {floor.high:.4f}" if floor else "–"
+                shown = floor and floor.possible(row.metric)
+                truth = f"{shown.low:.4f} to {shown.high:.4f}" if shown else "–"
                 mark = " " if floor is None or floor.holds(row.value) else "!"
                 number = f"{row.metric:<24}{row.value:>12.4f}{row.stderr:>12.4f}"
                 lines.append(f"{number} {mark} {truth:<22}{row.provenance}")
