@@ -89,9 +89,11 @@ def page(wide: Results, studies: list[Results]) -> str:
         "0 is perfect. A ✓ marks a median that reaches its goal, which stands behind it if it does "
         "not. The line to cross everywhere is `kde`, a cross-validated kernel density estimate.",
         table(wide, "kl", three, best=min),
-        "Below is the same for what has a score, where the target is smooth: the Fisher "
-        "divergence, E‖∇ log p − ∇ log q‖², which does not see how mass is shared among modes.",
+        "Below is the same where the target is smooth: the Fisher divergence, "
+        "E‖∇ log p − ∇ log q‖², of the density, which does not see how mass is shared among modes.",
         table(wide, "fisher_divergence", lambda v: f"{v:.3g}", best=min),
+        "The same of the score that a network gives, E‖∇ log p − s‖².",
+        table(wide, "score_error", lambda v: f"{v:.3g}", best=min),
         "## Samples",
         "Smoothed Bhattacharyya coefficient of 2000 samples; `truth` is a fresh true sample.",
         table(wide, "bhattacharyya", lambda v: f"{v:.4f}", best=max),

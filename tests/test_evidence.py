@@ -76,8 +76,8 @@ def test_nothing_is_computed_before_it_is_asked_for_and_then_once(monkeypatch):
     first = evidence.log_q
     assert evidence.log_q is first
     assert asked == [20]
-    judge(evidence)
-    assert asked.count(20) == 2  # log p and log q at the test points
+    assert judge(evidence)["fisher_divergence"].value == 0.0
+    assert asked.count(20) == 4  # log p, log q and their gradients at the test points
     assert asked.count(30) == 2  # and at the samples
 
 
@@ -134,9 +134,9 @@ class Steadied(Numbered):
     bound_tightens: ClassVar[bool] = False
 
 
-def of(model, target="gaussian_mixture", **sizes):
+def of(model, target="gaussian_mixture", **sizes: int):
     sizes = {"n_test": 20, "n_samples": 30, "n_grid": 10} | sizes
-    return Evidence.of_model(model, dm.targets.get(target), 0, **sizes)
+    return Evidence.of_model(model, dm.targets.get(target), 0, **sizes)  # pyright: ignore
 
 
 def test_samples_test_points_and_those_for_comparison_are_drawn_by_keys_of_their_own():

@@ -203,13 +203,33 @@ def test_floors_are_cached_by_all_that_they_depend_on(monkeypatch):
         floors._cache_name(target, 101, 50),
         floors._cache_name(target, 100, 51),
     }
-    monkeypatch.setattr(
-        METRICS, "_members", METRICS._members | {"more": "densitometer.metrics.support:OffSupport"}
+    of_samples, of_models = (
+        "densitometer.metrics.support:OffSupport",
+        "densitometer.metrics.scores:ScoreError",
     )
+    monkeypatch.setattr(METRICS, "_members", METRICS._members | {"more": of_models})
+    names.add(floors._cache_name(target, 100, 50))
+    assert len(names) == 4  # a metric of models has no floor that is measured
+    monkeypatch.setattr(METRICS, "_members", METRICS._members | {"most": of_samples})
     names.add(floors._cache_name(target, 100, 50))
     monkeypatch.setattr(floors, "VERSION", -1)
     names.add(floors._cache_name(target, 100, 50))
     assert len(names) == 6
+
+
+def test_a_metric_that_needs_a_model_sends_nobody_measuring(monkeypatch):
+    """Nor does one whose value for the truth is known: neither is among the floors."""
+    target = dm.targets.get("gaussian_mixture")
+    shipped = floors._shipped()
+    few = shipped | {"metrics": floors.measured()}
+    assert not {"score_error", "nfe", "duplicates"} & {*few["metrics"]}
+    monkeypatch.setattr(floors, "_shipped", lambda: few)
+    monkeypatch.setattr(floors, "perfect", lambda *_: pytest.fail("floors are measured"))
+    known = floors.of(target, 2000)
+    assert set(known.metrics) <= set(few["metrics"])
+    assert known == floors.known_floors(target, 2000)
+    monkeypatch.setattr(floors, "_shipped", lambda: few | {"metrics": few["metrics"][1:]})
+    assert not floors._has_every_metric()
 
 
 def test_without_semaphores_one_process_measures(monkeypatch):

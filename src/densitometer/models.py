@@ -145,6 +145,19 @@ class HasDensity(Model):
         """
         return self._log_prob(self._to_standard(x)) + self.standardiser.log_det()
 
+    @pinned()
+    @pointwise("model")
+    def log_prob_gradient(self, x: Batch) -> Float[Array, "*n d"]:
+        """∇ₓ log q(x), the gradient of `log_prob` as it is computed, nats per unit of the data.
+
+        By reverse differentiation, through a solver if there is one. `HasScore.score` is what a
+        network says that it is.
+
+        Raises:
+            UsageError: `x` is neither one point nor a batch of them.
+        """
+        return jax.grad(self._log_prob)(self._to_standard(x)) / self.standardiser.scale
+
 
 class HasBound(Model):
     """A model with a lower bound on its log-density, estimated by sampling."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.counts import check_count, check_seed
-from densitometer.curves import blur, common_bandwidth
+from densitometer.curves import blur, common_bandwidth, groups_of_draws, least_loss, over
 from densitometer.errors import UsageError
 from densitometer.families.base import Family
 from densitometer.models import Standardiser
@@ -19,6 +20,9 @@ from densitometer.seeds import each, keys_for
 
 BUDGETS: Mapping[str, float] = {"smoke": 0.01, "standard": 1.0, "long": 4.0}
 """The factor by which each budget scales a family's `steps`."""
+
+MOST_CANDIDATES = 20_000
+"""Points from which a noisy point is thought to come at most: of more, the cost is felt."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Setup:
     """The hold-out points of the common curve, blurred by its kernel."""
     bandwidths: Float[Array, " s"]
     """The width of that kernel."""
+    loss_keys: Key[Array, "s g k"]
+    """Of the draws behind the family's own curves, in groups; the same for all states."""
+    least_train: Float[np.ndarray, " s"]
+    """What of the loss on the training points no state can be rid of (`Family.least_loss`)."""
+    least_holdout: Float[np.ndarray, " s"]
+    """The same on the hold-out points."""
 
 
 def prepare(
@@ -87,8 +97,10 @@ def prepare(
         "seeds": seeds,
         "data": hashlib.sha256(train.tobytes() + holdout.tobytes()).hexdigest(),
     }
-    arrays = each(_arrange, (0, 0, 0), keys_for(seeds, "data"), z, z_out)
-    return Setup(family, evaluated, identity, standardisers, keys_for(seeds, "fit"), *arrays)
+    keys = keys_for(seeds, "fit")
+    data, held_out, *rest = each(_arrange, (0, 0, 0), keys_for(seeds, "data"), z, z_out)
+    arrays = [data, held_out, *rest, *_least_losses(family, keys, data, held_out)]
+    return Setup(family, evaluated, identity, standardisers, keys, *arrays)
 
 
 def at_budget(family: Family, budget: str) -> Family:
@@ -120,6 +132,27 @@ def _stacked(sets: Sequence[Any], name: str) -> np.ndarray:
     if len({points.shape for points in checked}) != 1:
         raise UsageError(f"{name} of one fit has another shape than that of another; cut them.")
     return np.stack(checked)
+
+
+def _least_losses(
+    family: Family,
+    keys: Key[Array, " s"],
+    data: Float[Array, "s n d"],
+    holdout: Float[Array, "s m d"],
+) -> tuple[Key[Array, "s g k"], Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """The keys of a family's own curves, and what of its loss on either set no state can be rid of.
+
+    A noisy point may come from any point of both sets. Where they are too many to ask, or the
+    family knows of no such loss, it is 0.
+    """
+    n, m, nothing = data.shape[1], holdout.shape[1], np.zeros(len(keys))
+    shape = groups_of_draws(family.loss_draws, n, m)
+    draws = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, 0), shape))(keys)
+    if n + m > MOST_CANDIDATES or type(family).least_loss is Family.least_loss:
+        return draws, nothing, nothing
+    candidates = jnp.concatenate([data, holdout], axis=1)
+    loss = lambda k, points: each(least_loss, (None, 0, 0, 0), family, k, points, candidates)
+    return draws, over(loss, draws, data, m), over(loss, draws, holdout, n)
 
 
 def _arrange(

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Scalar
 
 from densitometer.checkpoint import decode_run, encode_run
-from densitometer.curves import kde_nll, own_loss
+from densitometer.curves import kde_nll, over, own_loss
 from densitometer.domains import Domain, PositiveOrZero
 from densitometer.families.base import Family, Info
 from densitometer.models import Model
@@ -74,7 +74,8 @@ class Fit:
     state: Any
     """The selected state."""
     curves: dict[str, np.ndarray]
-    """Columns over evaluations: ``step``, ``train_loss`` and ``holdout_loss`` (the family's own),
+    """Columns over evaluations: ``step``, ``train_loss`` and ``holdout_loss`` (the family's own,
+    less `Family.least_loss`),
     ``holdout_kde_nll`` (nats, the same measure for all families: `curves`), and for each field of
     the family's info its mean over the steps since the last evaluation (``step_loss``)."""
     selected_step: int
@@ -213,17 +214,19 @@ def advance(setup: Setup, run: Run, start: int, end: int) -> tuple[Run, dict[str
 
 
 def evaluate(setup: Setup, run: Run) -> dict[str, np.ndarray]:
-    """The losses of the states, by column: the family's own on both sets, and the common one."""
-    family, keys, states = setup.family, setup.keys, run.states
-    some = setup.data[:, : setup.holdout.shape[1]]
-    curves = {
-        "train_loss": (own_loss, (family, keys, states, some)),
-        "holdout_loss": (own_loss, (family, keys, states, setup.holdout)),
-        "holdout_kde_nll": (kde_nll, (family, keys, states, setup.blurred, setup.bandwidths)),
-    }
+    """The losses of the states, by column: the family's own on both sets, and the common one.
+
+    The family's own are means over all points, less what no state can be rid of.
+    """
+    family, states = setup.family, run.states
+    loss = lambda keys, points: each(own_loss, (None, 0, 0, 0), family, keys, states, points)
+    n, m = setup.data.shape[1], setup.holdout.shape[1]
+    args = (family, setup.keys, states, setup.blurred, setup.bandwidths)
+    common = each(kde_nll, (None, 0, 0, 0, 0), *args)
     return {
-        name: np.asarray(each(curve, (None, *[0] * (len(args) - 1)), *args), float)
-        for name, (curve, args) in curves.items()
+        "train_loss": over(loss, setup.loss_keys, setup.data, m) - setup.least_train,
+        "holdout_loss": over(loss, setup.loss_keys, setup.holdout, n) - setup.least_holdout,
+        "holdout_kde_nll": np.asarray(common, float),
     }
 
 

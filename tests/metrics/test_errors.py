@@ -16,6 +16,8 @@ from densitometer import metrics
 from densitometer.estimates import EXACT
 from densitometer.metrics import density, faults, kde
 from densitometer.metrics.base import binomial, error_by_halves
+from densitometer.metrics.own_samples import ReverseKL
+from densitometer.metrics.scores import FisherDivergence
 from densitometer.metrics.support import OffSupport
 from densitometer.scoring.evidence import Evidence
 
@@ -74,11 +76,9 @@ def test_stated_errors_of_metrics_on_densities_are_the_scatter_of_repeats():
         for name in OF_DENSITIES:
             found[name].append(OF_DENSITIES[name](log_p(x), log_q(x), EXACT)[:2])
         found["nll"].append(density.NLL.of(log_q(x), EXACT)[:2])
-        found["reverse_kl"].append(density.ReverseKL.of(log_p(own), log_q(own), EXACT)[:2])
+        found["reverse_kl"].append(ReverseKL.of(log_p(own), log_q(own), EXACT)[:2])
         scores = -x, (mean - x) / sd**2
-        found["fisher_divergence"].append(
-            density.FisherDivergence.of(scores[0], scores[1], EXACT)[:2]
-        )
+        found["fisher_divergence"].append(FisherDivergence.of(scores[0], scores[1], EXACT)[:2])
     check(found, 4 / math.sqrt(2 * repeats))
 
 

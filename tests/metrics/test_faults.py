@@ -113,7 +113,9 @@ def test_no_stray_point_drowns_the_rest(truth):
 
 def test_faults_are_named_by_their_size_or_not_at_all():
     assert metrics.get("shift").in_words(0.05) == "shifted by 0.05 standard deviations"
-    assert metrics.get("blur").in_words(0.01) == "blurred by noise of 0.1 standard deviations"
+    assert metrics.get("blur").in_words(0.01) == (
+        "blurred by noise of 0.01 times the truth’s variance (0.1 standard deviations)"
+    )
     assert "too sharp" in str(metrics.get("blur").in_words(-0.01))
     assert "too hot" in str(metrics.get("temperature").in_words(1.2))
     assert "too cold" in str(metrics.get("temperature").in_words(0.8))

@@ -11,7 +11,7 @@ from sklearn.neighbors import KernelDensity
 
 import toy
 from densitometer.estimates import EXACT, Estimate, Provenance
-from densitometer.metrics import bounds, density, kde, modes, overlap, support
+from densitometer.metrics import bounds, density, kde, modes, overlap, own_samples, support
 from densitometer.metrics.grids import Grid, GridDensity
 from densitometer.scoring import consistency
 
@@ -137,12 +137,12 @@ def test_reverse_kl_and_true_density_are_taken_at_the_models_samples():
     rng, sd, n = np.random.default_rng(0), 0.8, 20_000
     x = sd * rng.normal(size=(n, 2))
     log_p, log_q = normal([0, 0], 1, x), normal([0, 0], sd, x)
-    got = density.ReverseKL.of(log_p, log_q, EXACT)
+    got = own_samples.ReverseKL.of(log_p, log_q, EXACT)
     # KL(N(0, s² I) ‖ N(0, I)) = d (s²/2 − 1/2 − log s)
     assert abs(got.value - 2 * (sd**2 / 2 - 0.5 - math.log(sd))) < 4 * got.stderr
     entropy = Estimate(1 + math.log(2 * math.pi), 0.0, EXACT)
     # E_q log p + H(p) = d (1 − s²) / 2: samples that crowd are likelier than the truth's own
-    got = density.LogTrueDensity.of(log_p, entropy)
+    got = own_samples.LogTrueDensity.of(log_p, entropy)
     assert abs(got.value - (1 - sd**2)) < 4 * got.stderr
     assert got.value > 20 * got.stderr
 
@@ -391,24 +391,3 @@ def test_mode_weights_of_a_perfect_sampler_are_what_its_docstring_says():
     expected = k / 2 * np.sqrt(2 / np.pi * (1 / k) * (1 - 1 / k) / n)
     assert np.mean(values) == pytest.approx(expected, abs=4 * np.std(values) / np.sqrt(200))
     assert expected == pytest.approx(np.sqrt(k / (2 * np.pi * n)), rel=0.1)
-
-
-def test_the_fisher_divergence_of_two_gaussians():
-    # p = N(0, I), q = N(m, s² I): E ‖−x + (x − m)/s²‖² = d (1/s² − 1)² + ‖m‖²/s⁴
-    x = np.random.default_rng(0).normal(size=(200_000, 2))
-    m, s2 = np.array([0.5, -1.0]), 2.0
-    got = density.FisherDivergence.of(-x, -(x - m) / s2, EXACT)
-    exact = 2 * (1 / s2 - 1) ** 2 + (m @ m) / s2**2
-    assert abs(got.value - exact) < 4 * got.stderr
-
-
-def test_the_fisher_divergence_does_not_see_the_weights_of_far_modes():
-    """The lesson of score matching: two mixtures, nine to one and one to nine, have one score."""
-    x = np.random.default_rng(0).normal(size=(4000, 1)) + 20 * (np.arange(4000) % 10 == 0)[:, None]
-
-    def score(weight):
-        logs = np.log([weight, 1 - weight]) - 0.5 * (x - np.array([0.0, 20.0])) ** 2
-        share = np.exp(logs - np.logaddexp(logs[:, :1], logs[:, 1:]))
-        return np.sum(share * (np.array([0.0, 20.0]) - x), axis=1, keepdims=True)
-
-    assert density.FisherDivergence.of(score(0.9), score(0.1), EXACT).value < 1e-6

@@ -16,7 +16,7 @@ import pytest
 from target_oracles import LOG_DENSITIES, Cells, disc_cells, square_cells
 
 import densitometer as dm
-from densitometer.metrics.density import LogTrueDensity
+from densitometer.metrics.own_samples import LogTrueDensity
 from densitometer.metrics.support import OffSupport
 from densitometer.models import batched
 from densitometer.scoring.scorecard import score_samples

@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Scalar
 
 from densitometer.domains import Count, Domain, Steps
@@ -93,8 +94,9 @@ class Family(abc.ABC, Generic[State]):
 
     loss_draws: ClassVar[int] = 16
     """Evaluations of `loss`, each with its own random numbers, that are averaged for a point of a
-    curve; 1 if the loss is not random. The random numbers are the same for every point, so a curve
-    moves only because the state does."""
+    curve on hold-out points, and spread over the training points, if these are more; 1 if the loss
+    is not random. They are the same at every evaluation, so a curve moves only because the state
+    does."""
 
     steps: Steps
     """Gradient steps at the standard budget."""
@@ -149,6 +151,19 @@ class Family(abc.ABC, Generic[State]):
         It judges what ``model(state)`` would give, averaged parameters included, and draws the
         training and hold-out curves.
         """
+
+    def least_loss(
+        self,
+        key: Key[Scalar, ""],
+        batch: Float[Array, "b d"],
+        candidates: Float[Array, "n d"],
+    ) -> Scalar:
+        """What of `loss` on `batch` with the same key no state can be rid of; 0 if there is none.
+
+        Where the loss regresses on targets with noise in them, that of their posterior mean for a
+        noisy point that may come from any of the `candidates`, of which the batch is a part.
+        """
+        return jnp.zeros(())
 
     @abc.abstractmethod
     def model(self, state: State) -> Model:

@@ -74,6 +74,9 @@ ODE_STEP = 0.36
 """Longest step of the ODE behind a density, in log-time: 10 steps by default. The log-densities of
 a trained model are off by 5e-4 nats (rms), their mean by 2e-5."""
 
+CURVE_STEP = 0.72
+"""The same for the curves: 5 steps, at half the cost."""
+
 SAMPLE_STEP = 0.5
 """The same for sampling: 8 steps, samples are off by 0.003 (rms, standardised units)."""
 
@@ -136,7 +139,11 @@ class FlowModel(HasDensity, HasPath, HasDiagnostics):
         )
 
     def _log_prob(self, z: Float[Array, " d"]) -> Float[Array, ""]:
-        last, steps = self._log_time_grid(ODE_STEP)
+        return self._log_density(z, ODE_STEP)
+
+    def _log_density(self, z: Float[Array, " d"], length: float) -> Float[Array, ""]:
+        """log q(z) by steps of at most `length`."""
+        last, steps = self._log_time_grid(length)
         flow = odes.flow(self._log_time_velocity, z, last, 0.0, steps=steps)
         return log_normal(flow.end) + flow.log_det
 
@@ -267,7 +274,8 @@ class CNF(Family[CNFState]):
 
     def loss(self, key: Key[Scalar, ""], state: CNFState, batch: Float[Array, "b d"]) -> Scalar:
         """−log q of the averaged parameters, nats: one curve for all objectives, not random."""
-        return -jnp.mean(jax.vmap(self.model(state).log_prob)(batch))
+        model = self.model(state)
+        return -jnp.mean(jax.vmap(lambda z: model._log_density(z, CURVE_STEP))(batch))
 
     def model(self, state: CNFState) -> FlowModel:
         """The flow of the averaged parameters."""

@@ -134,6 +134,19 @@ class NetworkPredictor(NoisePredictor):
         return jnp.sin(angle) * x + jnp.cos(angle) * free
 
 
+class PosteriorPredictor(NoisePredictor):
+    """The posterior mean of ε for x₀ uniform on `points`: the best prediction that knows them."""
+
+    points: Float[Array, "n d"]
+
+    def __call__(
+        self, x: Float[Array, " d"], angle: Float[Array, ""], drop: Dropout | None = None
+    ) -> Float[Array, " d"]:
+        """ε̂(x, τ)."""
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        return (x - cos * posterior_mean(x, cos, sin, self.points)) / sin
+
+
 class DDPMModel(HasDensity, HasBound, HasScore, HasPath):
     """The chain and the flow of a predictor, which learn the data with noise σ₁.
 
@@ -311,6 +324,12 @@ class DDPM(Family[DDPMState]):
     def loss(self, key: Key[Scalar, ""], state: DDPMState, batch: Float[Array, "b d"]) -> Scalar:
         """The loss of the averaged parameters, with the textbook's targets."""
         return self._noise_loss(state.averaged, key, batch)
+
+    def least_loss(
+        self, key: Key[Scalar, ""], batch: Float[Array, "b d"], candidates: Float[Array, "n d"]
+    ) -> Scalar:
+        """That of the posterior mean over the candidates."""
+        return self._noise_loss(PosteriorPredictor(candidates), key, batch)
 
     def model(self, state: DDPMState) -> DDPMModel:
         """The chain and the flow of the averaged predictor."""

@@ -129,6 +129,20 @@ class NetworkDenoiser(Denoiser):
         return self.mlp(u, drop, log_sigma / 4)
 
 
+class PosteriorDenoiser(Denoiser):
+    """The posterior mean of x₀ uniform on `points`: the best denoiser that knows them."""
+
+    points: Float[Array, "n d"]
+
+    def __call__(
+        self, u: Float[Array, " d"], log_sigma: Float[Array, ""], drop: Dropout | None = None
+    ) -> Float[Array, " d"]:
+        """F(u, τ)."""
+        tau = jnp.arctan(jnp.exp(log_sigma))
+        cos, sin = jnp.cos(tau), jnp.sin(tau)
+        return (posterior_mean(u, cos, sin, self.points) - cos * u) / sin
+
+
 class DiffusionModel(HasDensity, HasScore, HasPath):
     """The distribution of the probability-flow ODE at noise σ_min.
 
@@ -326,6 +340,12 @@ class DSM(Family[DSMState]):
     def loss(self, key: Key[Scalar, ""], state: DSMState, batch: Float[Array, "b d"]) -> Scalar:
         """The denoising loss of the averaged parameters, with the textbook's targets."""
         return self._denoising_loss(state.averaged, key, batch)
+
+    def least_loss(
+        self, key: Key[Scalar, ""], batch: Float[Array, "b d"], candidates: Float[Array, "n d"]
+    ) -> Scalar:
+        """That of the posterior mean over the candidates."""
+        return self._denoising_loss(PosteriorDenoiser(candidates), key, batch)
 
     def model(self, state: DSMState) -> Model:
         """The flow down to noise σ_min; with a single noise level, the score at that level."""

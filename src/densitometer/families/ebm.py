@@ -12,8 +12,10 @@ one minimises
 
     −log  exp s(x) / (exp s(x) + Σₖ exp s(yₖ)).
 
-The minimum is at the true distribution for every K and every q that covers it, up to the additive
-constant of an energy. As K grows the objective less log K becomes −log p(x) + log q(x), with log Z
+If the draws are independent, the minimum is at the true distribution for every K and every q that
+covers it, up to the additive constant of an energy; here each component of q has its due number of
+draws, which vary less, and what that changes vanishes as K grows.
+As K grows the objective less log K becomes −log p(x) + log q(x), with log Z
 estimated by importance sampling: maximum likelihood. A q near the data makes the question hard and
 the answer precise (Singh, Tu & Sindhwani, 2023, arXiv:2309.05803): here a mixture of Gaussians,
 fitted beforehand. The model's samples begin as draws of q, too (`EBMModel`).

@@ -162,8 +162,14 @@ class CellFiles:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the fit; NaN if not recorded."""
-        return float(self._json("timing.json", {}).get("fit", math.nan))
+        """Wall time of the fit without that of its compilation; NaN if not recorded."""
+        timing = self._json("timing.json", {})
+        return float(timing.get("fit", math.nan)) - self.seconds_compiling
+
+    @property
+    def seconds_compiling(self) -> float:
+        """Wall time of the compilation that this fit had to wait for; 0 if not recorded."""
+        return float(self._json("timing.json", {}).get("fit_compile", 0.0))
 
     def _json(self, name: str, default: Any) -> Any:
         path = self.folder / name

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from densitometer.estimates import EXACT, Estimate, Provenance
-from densitometer.metrics.base import Metric, mean, of_samples
+from densitometer.estimates import Estimate, Provenance
+from densitometer.metrics.base import Metric, mean
 from densitometer.metrics.control import controlled
 from densitometer.metrics.grids import Grid
 
@@ -261,32 +261,21 @@ class NLL(Metric):
         return -np.asarray(log_q, np.float64)
 
 
-class ReverseKL(Metric):
-    """KL(q‖p) = E_q[log q(x) − log p(x)].
+class TrainingNLL(NLL):
+    """Negative log-likelihood of the points that the model was fitted to, −mean log q(xᵢ).
 
-    Nats; 0 for the truth, larger is worse; cost one density evaluation a point. It punishes what
-    the model invents and hardly sees modes that it drops. Infinite where the truth has an edge and
-    the model leaks over it, so it is taken only of targets that are positive everywhere. It trusts
-    the sampler: see `SelfBhattacharyya`. Source: Kullback & Leibler (1951).
+    Nats. Below `NLL` as far as the model has learnt its points by heart; read it beside that of the
+    truth at the same points, which differs from H(p) by their chance. It has no floor.
     """
 
-    name = "reverse_kl"
-    label = "Reverse KL divergence"
-    unit = "nats"
-    needs = ("log_q", "smooth")
-    perfect = 0.0
-    range = (0.0, math.inf)
-    below_by_chance = True
+    name = "nll_train"
+    label = "Negative log-likelihood of the training points"
+    better = "neither"
+    needs = ("log_q", "train")
+    perfect = None
 
     def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p_own, evidence.log_q_own, evidence.provenance)
-
-    @staticmethod
-    def of(
-        log_p: Float[Array, " n"], log_q: Float[Array, " n"], provenance: Provenance
-    ) -> Estimate:
-        """From both log-densities at the model's own samples."""
-        return mean(np.asarray(log_q, np.float64) - np.asarray(log_p, np.float64), provenance)
+        return self.of(evidence.log_q_train, evidence.provenance)
 
 
 class Mass(Metric):
@@ -338,59 +327,6 @@ class Mass(Metric):
         slack = 3 * estimate.stderr if math.isfinite(estimate.stderr) else 0.0
         if not found and abs(estimate.value - 1) > MASS_TOLERANCE + slack:
             yield f"the density integrates to {estimate.value:.4f}, not to 1"
-
-
-class FisherDivergence(Metric):
-    """The Fisher divergence E_p ‖∇ log p(x) − ∇ log q(x)‖².
-
-    In 1 / (data unit)²; 0 for the truth, larger is worse. It compares slopes alone: it hardly sees
-    how mass is shared among modes with nothing between them, and it is defined only where the
-    truth's density is smooth and vanishes at its border. Source: Johnson (2004); Hyvärinen (2005).
-    """
-
-    name = "fisher_divergence"
-    label = "Fisher divergence"
-    unit = "1 / (data unit)²"
-    needs = ("scores", "smooth")
-    perfect = 0.0
-    range = (0.0, math.inf)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(*evidence.scores, EXACT)
-
-    @staticmethod
-    def of(
-        score_p: Float[Array, "n d"], score_q: Float[Array, "n d"], provenance: Provenance
-    ) -> Estimate:
-        """From scores at fresh true points."""
-        difference = np.asarray(score_p, np.float64) - np.asarray(score_q, np.float64)
-        return mean(np.sum(difference**2, axis=1), provenance)
-
-
-class LogTrueDensity(Metric):
-    """How much likelier the model's samples are under the truth than its own: E_q[log p] + H(p).
-
-    Nats; 0 for the truth, below it for samples that stray, above it for samples that crowd where
-    the truth is dense: a collapsed model is far above 0. Cost one evaluation of p a sample. Taken
-    only of targets that are positive everywhere. It sees neither missing modes nor wrong weights.
-    """
-
-    name = "log_true_density"
-    label = "True log-density of the samples"
-    unit = "nats"
-    better = "neither"
-    needs = ("smooth",)
-    limit = 0.0
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.log_p_own, evidence.target.entropy)
-
-    @staticmethod
-    def of(log_p: Float[Array, " n"], entropy: Estimate) -> Estimate:
-        """From the true log-density at the model's samples, and H(p)."""
-        values = mean(log_p, of_samples(log_p))
-        error = math.hypot(values.stderr, entropy.stderr)
-        return Estimate(values.value + entropy.value, error, values.provenance)
 
 
 def largest_share(log_p: Float[Array, " n"], log_q: Float[Array, " n"]) -> float:

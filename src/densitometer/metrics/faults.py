@@ -95,7 +95,7 @@ class Blur(Fault):
     """
 
     name = "blur"
-    label = "Blur"
+    label = "Blur, the variance added"
     unit = "variances of the truth"
     limit = 0.0
 
@@ -105,8 +105,9 @@ class Blur(Fault):
         return Estimate(*_size(samples, truth, blur_score(truth)), of_samples(samples))
 
     def in_words(self, value: float) -> str:
-        """As the standard deviation of the noise that has been added, or is missing."""
-        noise = f"noise of {math.sqrt(abs(value)):.2g} standard deviations"
+        """As the variance of the noise that has been added, or is missing, and its root."""
+        root = f"{math.sqrt(abs(value)):.2g} standard deviations"
+        noise = f"noise of {abs(value):.2g} times the truth’s variance ({root})"
         return f"blurred by {noise}" if value > 0 else f"too sharp, as if {noise} were missing"
 
 

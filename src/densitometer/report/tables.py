@@ -204,7 +204,7 @@ def floor_row(
         measures = (results.measure(target, f, metric) for f in (*REFERENCES, *results.families))
         measure = next((m for m in measures if m), None)
         floor = measure and results.floor(target, metric, measure)
-        entries.append(Entry(_span(floor, scale) if floor else "–", faint=True))
+        entries.append(Entry(_span(floor.possible(metric), scale) if floor else "–", faint=True))
     return [Row("floor", tuple(entries))] if any(e.text != "–" for e in entries) else []
 
 

@@ -32,8 +32,9 @@ METHODS = {
 
 CAPTIONS = {
     "curves": (
-        "Each family’s own loss against gradient steps, on training points (broad, pale) and on "
-        "the hold-out set (thin, dark). The dot is the selected state, with the lowest "
+        "Each family’s own loss against gradient steps, on all training points (broad, pale) and "
+        "on the hold-out set (thin, dark), less what no network can be rid of where that is known "
+        "(DSM, DDPM). The dot is the selected state, with the lowest "
         "hold-out loss; a family whose loss is relative to an opponent is selected by its samples "
         "instead. Losses of different families are different quantities{seeds}. The first "
         "steps may leave a panel through its top."
@@ -244,7 +245,8 @@ def setup(results: Results) -> list[dict[str, str]]:
     seconds = _seconds_of(results.cells())
     times = (
         f"{_number(len(seconds), 'fit', 'fits')} of {_range(seconds)} s, "
-        f"{_number(round(sum(seconds) / 60), 'minute', 'minutes')} in all if one after the other"
+        f"{_number(round(sum(seconds) / 60), 'minute', 'minutes')} in all if one after the other, "
+        f"and {round(sum(c.seconds_compiling for c in results.cells()))} s of compilation apart"
     )
     return [
         {

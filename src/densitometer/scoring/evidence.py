@@ -2,7 +2,7 @@
 
     log p(x_t), log q(x_t)    at fresh true points x_t
     log p(x_s), log q(x_s)    at the model's own samples x_s
-    ∇ log p, ∇ log q          at some of the true points
+    ∇ log p, ∇ log q, s       at some of the true points; s is a network's own score
     log q on a grid, p on a finer one, bounds on log q, what the sampler reports
 
 Nothing is computed before a metric asks for it, and what a model or a target does not have is said
@@ -39,6 +39,9 @@ N_SAMPLES = 2_000
 N_SCORES = 2_000
 """Fresh true points at which scores are compared."""
 
+N_ODE_GRADIENTS = 500
+"""As many at which ∇ log q is taken through the solver of an ODE: half a CPU second's work."""
+
 GRID = 128
 """Cells a side of the grid for masses and maps of densities."""
 
@@ -73,6 +76,8 @@ class Evidence:
     """Fresh true points."""
     n_grid: int = GRID
     """Cells a side of the grid for the mass and the map of the density."""
+    train: Float[np.ndarray, "k d"] | None = None
+    """The points that the model was fitted to; None if they are not known."""
 
     def __post_init__(self):
         # compiled programs are remembered by object: one for all equal targets
@@ -81,11 +86,19 @@ class Evidence:
     @classmethod
     @pinned()
     def of_model(
-        cls, model: Model, target: Target, seed: int, *, n_test: int, n_samples: int, n_grid: int
+        cls,
+        model: Model,
+        target: Target,
+        seed: int,
+        *,
+        n_test: int,
+        n_samples: int,
+        n_grid: int,
+        train: Float[np.ndarray, "k d"] | None = None,
     ) -> "Evidence":
         """What there is to judge a model by, with so many samples drawn from it."""
         samples = np.asarray(model.sample(key_for(seed, "samples"), n_samples))
-        return cls(target, seed, samples, model, n_test, n_grid)
+        return cls(target, seed, samples, model, n_test, n_grid, train)
 
     def lacks(self, need: str) -> str | None:
         """Why something that a metric needs is not there, in words; None if it is."""
@@ -124,6 +137,11 @@ class Evidence:
         """Centres and weights of the truth's modes, where it has some."""
         assert self.target.modes is not None
         return self.target.modes
+
+    @functools.cached_property
+    def score_p(self) -> Float[np.ndarray, "k d"]:
+        """∇ log p at the first test points."""
+        return _at(self.target.score, self.test[:N_SCORES])
 
     # --- of the samples
 
@@ -183,6 +201,18 @@ class Evidence:
         return GridDensity.of(self.grid, self.log_density, widths=self.truth.widths)
 
     @functools.cached_property
+    def log_q_train(self) -> Float[np.ndarray, " k"]:
+        """log q at the training points."""
+        assert self.train is not None
+        return self._log_q(self.train)
+
+    @functools.cached_property
+    def gradient_q(self) -> Float[np.ndarray, "k d"]:
+        """∇ log q at the first test points, of log q as it is computed."""
+        n = N_ODE_GRADIENTS if self._density.density_provenance.kind == "ode" else N_SCORES
+        return _at(self._density.log_prob_gradient, self.test[:n])
+
+    @functools.cached_property
     def mass(self) -> Estimate:
         """∫ q over the plane, of a density that is not exact."""
         assert self.log_density is not None
@@ -199,11 +229,10 @@ class Evidence:
     # --- of what else a model has
 
     @functools.cached_property
-    def scores(self) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "k d"]]:
-        """∇ log p and ∇ log q at the first test points."""
+    def score_q(self) -> Float[np.ndarray, "k d"]:
+        """The model's own score at the first test points."""
         assert isinstance(self.model, HasScore)
-        points = self.test[:N_SCORES]
-        return _at(self.target.score, points), _at(self.model.score, points)
+        return _at(self.model.score, self.test[:N_SCORES])
 
     @functools.cached_property
     def elbo(self) -> Float[np.ndarray, " m"]:
@@ -257,6 +286,7 @@ ABSENT: Mapping[str, tuple[str, Callable[[Evidence], bool]]] = {
     ),
     "acceptance": ("its sampler proposes no moves", lambda e: "acceptance" not in e.diagnostics),
     "nfe": ("its sampler counts no evaluations", lambda e: "nfe" not in e.diagnostics),
+    "train": ("its training points are not known", lambda e: e.train is None),
     "smooth": ("the truth has edges or poles", lambda e: not e.target.smooth),
     "slopes": ("the truth is flat wherever it is not 0", lambda e: e.truth.is_flat),
     "modes": ("the truth has no separate modes", lambda e: e.target.modes is None),

@@ -65,6 +65,17 @@ class Floor(NamedTuple):
         low, median, high = (limit + share * (end - limit) for end in self[:3])
         return Floor(low, median, high)
 
+    def possible(self, metric: str) -> "Floor":
+        """This floor as it is printed: without values that the metric cannot have.
+
+        Its ends are an estimate's, and may be beyond them by chance.
+        """
+        if metric not in metrics.METRICS:
+            return self
+        low, high = metrics.get(metric).range
+        ends = [min(max(end, low), high) for end in self[:3]]
+        return Floor(ends[0], ends[1], ends[2], self.perfect)
+
     def holds(self, value: float) -> bool:
         """Whether a value is one that the truth might have got."""
         return self.low <= value <= self.high
@@ -280,10 +291,10 @@ def measured() -> list[str]:
 
 
 def perfect(target: Target, n: int, n_test: int, seed: int) -> dict[str, float]:
-    """The values of one fresh true sample, by metric."""
+    """The values of one fresh true sample, by metric whose floor is measured."""
     samples = np.asarray(target.sample(key_for(seed, "samples"), n))
     estimates = judge(Evidence(target, seed, samples, n_test=n_test))
-    return {name: e.value for name, e in estimates.items() if metrics.get(name).floor_is_measured}
+    return {name: estimates[name].value for name in measured() if name in estimates}
 
 
 def _pool(workers: int) -> ProcessPoolExecutor | None:
@@ -313,7 +324,7 @@ def _shipped() -> dict[str, Any]:
 
 
 def _has_every_metric() -> bool:
-    """Whether there is no metric that the package's floors know nothing of."""
+    """Whether there is no measured metric that the package's floors know nothing of."""
     return set(measured()) <= set(_shipped()["metrics"])
 
 

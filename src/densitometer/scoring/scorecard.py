@@ -151,7 +151,8 @@ class Scorecard:
             lines.append(f"{head}   {'the truth scores':<22}provenance")
             for row in rows:
                 floor = self._floor(row)
-                truth = f"{floor.low:.4f} to {floor.high:.4f}" if floor else "–"
+                shown = floor and floor.possible(row.metric)
+                truth = f"{shown.low:.4f} to {shown.high:.4f}" if shown else "–"
                 mark = " " if floor is None or floor.holds(row.value) else "!"
                 number = f"{row.metric:<24}{row.value:>12.4f}{row.stderr:>12.4f}"
                 lines.append(f"{number} {mark} {truth:<22}{row.provenance}")
@@ -190,6 +191,7 @@ def score(
     n_test: SupportsIndex = N_TEST,
     n_samples: SupportsIndex = N_SAMPLES,
     n_grid: SupportsIndex = GRID,
+    train: Any = None,
 ) -> Scorecard:
     """The scorecard of a model.
 
@@ -201,9 +203,11 @@ def score(
         n_test: fresh true points.
         n_samples: samples drawn from the model.
         n_grid: cells a side of the grid for the mass and the map of the density.
+        train: the points that the model was fitted to, for `nll_train`; None if they are not known.
 
     Raises:
-        UsageError: model and target live in spaces of different dimension, or a number is none.
+        UsageError: model, target and points live in spaces of different dimension, or a number is
+            none.
     """
     seed = check_seed(seed)
     n_test, n_samples, n_grid = (
@@ -215,8 +219,15 @@ def score(
             f"the model's points have dimension {model.dim}, those of {target.name} {target.dim}; "
             "score a model of the same space."
         )
+    if train is not None:
+        train = check_points(train, "train").astype(np.float32)
+        if train.shape[1] != target.dim:
+            raise UsageError(
+                f"train has dimension {train.shape[1]}, {target.name} {target.dim}; "
+                "give the points that the model was fitted to."
+            )
     evidence = Evidence.of_model(
-        model, target, seed, n_test=n_test, n_samples=n_samples, n_grid=n_grid
+        model, target, seed, n_test=n_test, n_samples=n_samples, n_grid=n_grid, train=train
     )
     rows = _rows(judge(evidence), target, family, seed)
     floors = known_floors(target, n_samples, n_test)

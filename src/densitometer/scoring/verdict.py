@@ -59,7 +59,8 @@ def described(metric: str, value: float, floor: Floor) -> str:
     if words := _fault(metric, value):
         return words
     side = "above" if value > floor.high else "below"
-    truth = f"{floor.low:.4g} to {floor.high:.4g}"
+    shown = floor.possible(metric)
+    truth = f"{shown.low:.4g} to {shown.high:.4g}"
     label = metrics.METRICS.label(metric) if metric in metrics.METRICS else metric
     return f"{label} is {value:.4g}, {side} what the truth scores, {truth}"
 

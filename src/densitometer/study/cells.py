@@ -49,6 +49,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
     started = time.perf_counter()
     protocol, target = plan.protocol, targets.get(cell.target)
     files: dict[str, bytes] = {}
+    train = _points(plan, cell, "train")
     if cell.family in plan.families:
         context.report("compiling")
         fitted = _fit(context, plan)
@@ -58,7 +59,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
     else:
         context.report("fitting")
         model = _reference(plan, cell)
-    trained = time.perf_counter()
+    trained, compiling = time.perf_counter(), seconds_compiling(started)
     context.report("scoring")
     card = score(
         model,
@@ -68,6 +69,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
         n_test=protocol.n_test,
         n_samples=protocol.n_samples,
         n_grid=protocol.grid,
+        train=train,
     )
     assert card.evidence is not None
     files |= {"scorecard.json": card.to_json().encode()}
@@ -79,7 +81,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
     if cell.family in plan.families:
         files |= _pictures(model, target, cell.seed)
     timing |= {"fit": trained - started, "score": time.perf_counter() - trained}
-    timing["compile"] = seconds_compiling(started)
+    timing |= {"compile": seconds_compiling(started), "fit_compile": compiling}
     return files | {"timing.json": _json(timing)}
 
 

@@ -235,8 +235,9 @@ def _card(results: Results, files: CellFiles) -> Iterator[list[Any]]:
         floor = floors and floors.floor(metric, estimate, entropy)
         span, within = "", None
         if floor:
-            one = floor.perfect or floor.low == floor.high
-            span = digits.split(floor.median, math.nan)[0] if one else digits.span(*floor[:3:2])
+            ends = floor.possible(metric)
+            one = floor.perfect or ends.low == ends.high
+            span = digits.split(ends.median, math.nan)[0] if one else digits.span(*ends[:3:2])
             within = floor.holds(estimate.value)
         alarm = (target, family, metric) in flagged
         yield [place, _text(estimate), str(estimate.provenance), span, within, alarm]
