@@ -1,4 +1,4 @@
-"""Log-densities at the model's own samples: E_q of log p and of log q, in nats, data coordinates."""
+"""Log-densities at the model's own samples: E_q of log p and of log q, nats, data coordinates."""
 
 import math
 from typing import TYPE_CHECKING

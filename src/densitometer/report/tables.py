@@ -87,7 +87,8 @@ def headline(results: Results) -> Table:
 def ranking(results: Results, metric: str) -> Table:
     """Families and baselines from best to worst, a block a target, in groups that differ.
 
-    The last column is the difference from the best with its 95 % interval, paired by seed.
+    The last column is the difference from the best with its 95 % interval, simultaneous for all of
+    the target (see `findings.comparisons`).
     """
     blocks = []
     for target in results.targets:

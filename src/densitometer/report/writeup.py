@@ -161,12 +161,13 @@ def reading(results: Results) -> list[str]:
     if len(results.seeds) > 1:
         errors = (
             f"What follows ± is the standard deviation over the {len(results.seeds)} seeds, and "
-            "what precedes it their median."
+            "what precedes it their mean."
         )
         ties = (
-            "A seed gives all families the same points, so two of them are compared seed by seed: "
-            "a tie is a mean difference whose 95 % interval, by Student’s t over the seeds, "
-            "contains 0."
+            "A seed gives all models the same points, so two of them are compared seed by seed: a "
+            "tie is a mean difference whose 95 % interval contains 0. The intervals of a target "
+            "and a measure are simultaneous, since the best is chosen after looking: in 95 % of "
+            "cases all of them hold."
         )
     else:
         errors = (
@@ -174,7 +175,10 @@ def reading(results: Results) -> list[str]:
             "does not say how another seed would have ended."
         )
         ties = (
-            "A tie is a difference whose 95 % interval, by the standard errors of both, contains 0."
+            "Two densities are compared at the same test points, point by point, so a difference "
+            "is known better than either number; it is that of these fits. A tie is one whose 95 % "
+            "interval contains 0. The intervals of a target and a measure are simultaneous, since "
+            "the best is chosen after looking: in 95 % of cases all of them hold."
         )
     return [
         "KL is the mean of log p − log q over the test points, p the truth and q the model, in "

@@ -244,7 +244,7 @@ def _card(results: Results, files: CellFiles) -> Iterator[list[Any]]:
 
 
 def _spread(results: Results, target: str, family: str) -> dict[str, str]:
-    """By metric the median over seeds ± their standard deviation."""
+    """By metric the mean over seeds ± their standard deviation."""
     found = {}
     for metric in results.metrics:
         measure = results.measure(target, family, metric)
