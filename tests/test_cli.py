@@ -312,8 +312,9 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     command = "study --families gan --targets spiral checkerboard --workers 2 --out new/folder"
     assert cli.main(command.split()) == 0
     out = capsys.readouterr().out
-    assert out.count("\n 1/12  ") == 1
-    assert out.count("\n12/12  ") == 1
+    cells = 2 * (len(plan.REFERENCES) + 1)  # on two targets; of two seeds on one
+    assert out.count(f"\n{1:>{len(str(cells))}}/{cells}  ") == 1
+    assert out.count(f"\n{cells}/{cells}  ") == 1
     assert "new/folder/results.csv" in out
     assert "new/folder/report.pdf" in out
     assert Path("new/folder/results.csv").exists()
@@ -323,7 +324,7 @@ def test_study_says_what_it_did_and_where_it_is(monkeypatch, capsys):
     command = "study --families dsm --targets spiral --seeds 2 --out failing"
     assert cli.main(command.split()) == 1
     err = capsys.readouterr().err
-    assert "1 of 12 cells failed" in err
+    assert f"1 of {cells} cells failed" in err
     assert "failing/cells/spiral/dsm/1/error.txt" in err
 
 

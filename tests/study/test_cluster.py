@@ -83,7 +83,8 @@ def test_a_cell_that_raises_on_a_cluster_is_recorded(cluster, tmp_path):
     assert len(failures) == 2
     traceback = (tmp_path / "cells/spiral/dsm/1/error.txt").read_text()
     assert traceback.rstrip().endswith("ValueError: this cell is ill")
-    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 2 * 18
+    _, *lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert len(lines) == 2 * (len(fake_cells.plan().cells()) - 2)
 
 
 def test_a_worker_that_dies_under_a_cell_is_survived(cluster, local, tmp_path):

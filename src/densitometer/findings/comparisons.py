@@ -72,6 +72,8 @@ class Comparison:
             value = pairs[0][0] - pairs[0][1] if pairs else math.nan
             if not math.isfinite(value):
                 return _beyond(value, 1)
+            if self.covariance is None:  # one seed in common, of several: nothing is known
+                return Difference(value, -math.inf, math.inf, 1)
             return _interval(value, self._error(a, b), self._critical_of_points, 1)
         differences = [x - y for x, y in pairs]
         value, error = float(np.mean(differences)), _scatter(differences)
@@ -89,8 +91,7 @@ class Comparison:
         return tuple(m for m, v in self.by_seed.items() if all(map(math.isfinite, v.values())))
 
     def _error(self, a: str, b: str) -> float:
-        if self.covariance is None:
-            return math.nan
+        assert self.covariance is not None
         i, j = self.finite.index(a), self.finite.index(b)
         return math.sqrt(max(_of_differences(self.covariance)[i, j], 0.0))
 
