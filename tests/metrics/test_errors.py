@@ -100,6 +100,7 @@ def test_the_error_by_halves_is_that_of_a_square():
         assert stated == pytest.approx(math.sqrt(4 * m**2 / n + 2 / n**2), rel=0.05)
     assert error_by_halves(1.0, 9.0, 1) == pytest.approx(math.sqrt(0.5))
     assert error_by_halves(1.0, 0.5, 1) == 1.0
+    assert error_by_halves(1.0, 1.2, 1) == pytest.approx(math.sqrt(0.9))
 
 
 def test_the_influence_of_a_sample_on_a_kde_is_that_of_its_weight():
