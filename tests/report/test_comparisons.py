@@ -83,6 +83,7 @@ def test_an_infinite_or_missing_value_is_no_tie_and_no_win():
     assert seeds.sign("b", "a") == 1
     alone = of_seeds(a={0: 0.1, 1: 0.2}, b={1: 0.9}).difference("a", "b")
     assert alone[:3] == (pytest.approx(-0.7), -math.inf, math.inf)
+    assert seeds.sign("a", "nobody") == 0
     missing = seeds.difference("a", "c")
     assert math.isnan(missing.value)
     assert missing.sign == 0

@@ -63,11 +63,8 @@ class Comparison:
         An infinite value is beyond every finite one, whatever the interval; two infinities cannot
         be compared, nor can what is missing.
         """
-        pairs = [
-            (self.by_seed[a][seed], self.by_seed[b][seed])
-            for seed in self.by_seed[a]
-            if seed in self.by_seed[b]
-        ]
+        of_a, of_b = (self.by_seed.get(model, {}) for model in (a, b))
+        pairs = [(of_a[seed], of_b[seed]) for seed in of_a if seed in of_b]
         if len(pairs) < 2:
             value = pairs[0][0] - pairs[0][1] if pairs else math.nan
             if not math.isfinite(value):

@@ -44,11 +44,10 @@ def comparison(results: Results, target: str, metric: str) -> Comparison:
         and (measure := results.measure(target, family, metric)) is not None
         and not measure.is_bound
     }
-    if measures:
-        terms = {family: results.terms(target, family, metric) for family in measures}
-        paired = {family: t for family, t in terms.items() if t is not None}
-        if paired and len(paired) == len(measures):
-            return by_points(paired, results.seeds[0])
+    terms = {family: results.terms(target, family, metric) for family in measures}
+    paired = {family: t for family, t in terms.items() if t is not None}
+    if paired and len(paired) == len(measures):
+        return by_points(paired, results.seeds[0])
     return by_errors(measures)
 
 

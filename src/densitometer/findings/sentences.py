@@ -37,6 +37,7 @@ from densitometer.findings.ranking import (
     larger_is_better,
     passes,
     signs,
+    within_floor,
 )
 from densitometer.findings.results import Results
 from densitometer.findings.trends import trend
@@ -131,9 +132,8 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
     yield Finding(f"{text}; {subject} {verdicts}." if verdicts else f"{text}.")
     standing: dict[str, list[str]] = {}
     compared = comparison(results, target, "kl")
-    known = [b for b in BASELINES if b in compared.by_seed]
     for family, measure in behind(results, target):
-        better = [BASELINES[b] for b in known if compared.sign(family, b) > 0]
+        better = [BASELINES[b] for b in BASELINES if compared.sign(family, b) > 0]
         worse = "not shown to be worse than the baselines"
         if better:
             every = len(better) == len(BASELINES)
@@ -154,7 +154,7 @@ def closest_samples(results: Results, target: str) -> Iterator[Finding]:
     who += " tie for the closest" if len(leaders) > 1 else " are closest"
     closest = next(iter(leaders))
     first = measured(results, target, closest, "bhattacharyya")
-    if comparison(results, target, "bhattacharyya").sign(closest, "truth") >= 0:
+    if within_floor(results, target, closest, "bhattacharyya"):
         floor = f"not distinguishable from that of a fresh true sample ({number(truth)})"
     else:
         floor = f"where a fresh true sample of the same size reaches {number(truth)}"
@@ -176,9 +176,7 @@ def leaks(results: Results, target: str) -> Iterator[Finding]:
     ranked = sorted(results.ranked(target, "off_support"), key=lambda pair: -pair[1].value)
     compared = comparison(results, target, "off_support")
     leaking = [
-        (f, m)
-        for f, m in ranked
-        if f in compared.by_seed and compared.sign(f, "truth") > 0 and m.value - truth.value > LEAK
+        (f, m) for f, m in ranked if compared.sign(f, "truth") > 0 and m.value - truth.value > LEAK
     ]
     if leaking:
         shares = [f"{percent(m)} of {label(f)}’s samples" for f, m in leaking]

@@ -24,8 +24,8 @@ FONT = "Libertinus Serif"
 """One of the fonts that Typst brings along; the system's are ignored."""
 
 METHODS = {
-    "protocol": ("schwarz1978",),
-    "reading": ("bhattacharyya1943",),
+    "protocol": ("abramson1982",),
+    "reading": ("bhattacharyya1943", "hothorn2008"),
     "faults": ("rao1948",),
 }
 """The papers behind the sections on methods."""
@@ -33,8 +33,8 @@ METHODS = {
 CAPTIONS = {
     "curves": (
         "Each family’s own loss against gradient steps, on all training points (broad, pale) and "
-        "on the hold-out set (thin, dark), less what no network can be rid of where that is known "
-        "(DSM, DDPM). The dot is the selected state, with the lowest "
+        "on the hold-out set (thin, dark), less the loss of the best possible network where that "
+        "is known. The dot is the selected state, with the lowest "
         "hold-out loss; a family whose loss is relative to an opponent is selected by its samples "
         "instead. Losses of different families are different quantities{seeds}. The first "
         "steps may leave a panel through its top."

@@ -58,7 +58,7 @@ def run_cell(context: CellContext, *, plan: Plan) -> dict[str, bytes]:
         timing |= fitted.seconds
     else:
         context.report("fitting")
-        model = _reference(plan, cell)
+        model = _reference(plan, cell, train)
     trained, compiling = time.perf_counter(), seconds_compiling(started)
     context.report("scoring")
     card = score(
@@ -120,10 +120,10 @@ def _points(plan: Plan, cell: Cell, which: str) -> Float[Array, "n d"]:
     return targets.get(cell.target).sample(key_for(cell.seed, which), n)
 
 
-def _reference(plan: Plan, cell: Cell) -> Model:
+def _reference(plan: Plan, cell: Cell, train: Float[Array, "n d"]) -> Model:
     if cell.family == "truth":
         return Truth(targets.get(cell.target))
-    return BASELINES[cell.family](_points(plan, cell, "train"), _points(plan, cell, "holdout"))
+    return BASELINES[cell.family](train, _points(plan, cell, "holdout"))
 
 
 def _fit_files(fitted: Fit, cell: Cell, plan: Plan) -> dict[str, bytes]:
