@@ -102,7 +102,7 @@ def calibration(found: list[tuple[str, Cards]]) -> list[str]:
             same = floor.low == floor.high and within == 1
             shares[metric][name] = f"always {floor.low:g}" if same else f"{100 * within:.1f}"
         whole = [{m: Estimate(v, 1.0, EXACT) for m, v in card.items()} for card in cards]
-        true = np.mean([verdict(known, card).fault is None for card in whole])
+        true = np.mean([verdict(known, card).passes for card in whole])
         passed[name] = f"{100 * true:.1f}"
     shares["**verdict of all**"] = passed
     lines = [f"| | {' | '.join(targets.TARGETS)} |", "|---|" + "---|" * len(targets.TARGETS)]

@@ -55,6 +55,7 @@ def test_beyond_the_plane_what_needs_a_grid_is_absent_and_says_why():
     missing = absences(card.evidence)
     assert found | missing.keys() == set(metrics.METRICS)
     planar = {"bhattacharyya", "self_bhattacharyya", "shift", "blur", "leak", "temperature"}
+    planar |= {"unexplained"}
     assert {
         m for m, why in missing.items() if why == "it is defined in 2 dimensions only"
     } == planar | {"mass"}
@@ -94,7 +95,9 @@ def test_samples_alone_have_no_density_and_the_metrics_that_take_them_say_so():
     evidence = Evidence(target, 0, samples, n_test=100)
     assert evidence.lacks("log_q") == "the model has no density"
     assert evidence.log_density is None
-    assert set(judge(evidence)) == {m.name for m in metrics.every() if m.takes_samples}
+    on_samples = {m.name for m in metrics.every() if m.takes_samples}
+    assert set(judge(evidence)) == on_samples - {"memorised"}
+    assert evidence.lacks("train") == "its training points are not known"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import densitometer as dm
 from densitometer import metrics
 from densitometer.metrics import kde, two_sample
 from densitometer.metrics.order import in_random_order
-from densitometer.metrics.support import Duplicates
+from densitometer.metrics.rows import Duplicates
 from densitometer.models import Model, Standardiser
 from densitometer.scoring import evidence
 from densitometer.scoring.scorecard import score_samples
@@ -73,7 +73,7 @@ def test_a_collapsed_generator_is_a_row_like_others(name, point):
     card = dm.score(model, dm.targets.get(name), n_test=1000, n_samples=500)
     assert card["duplicates"].value == 499 / 500
     verdict = card.verdicts()["model"]
-    assert verdict.fault == "duplicates"
+    assert verdict.cause == "duplicates"
     assert verdict.sentence == "repeating themselves, 99.8 % of them are copies"
     assert verdict.sentence in str(card)
     last = card.judged()[-1]
@@ -96,7 +96,7 @@ def test_samples_in_other_units_are_told_how_far_off_they_are(change, away, shif
         n_test=1000,
     )
     verdict = card.verdicts()["samples"]
-    assert verdict.fault == "off_support"
+    assert verdict.cause == "off_support"
     assert verdict.sentence.startswith("far from the truth, 100 % of them off its support, and ")
     assert away in verdict.sentence
     assert abs(card["shift"].value - shift) < 4 * card["shift"].stderr
@@ -129,6 +129,8 @@ def test_no_metric_depends_on_the_order_of_rows(name, monkeypatch):
     ):
         again = judged(name, x[order])
         for metric, estimate in as_drawn.items():
+            if metric == "order":
+                continue
             assert again[metric].value == pytest.approx(estimate.value, rel=1e-6, abs=1e-9), metric
             assert again[metric].stderr == pytest.approx(estimate.stderr, rel=1e-6), metric
 
@@ -187,7 +189,7 @@ def test_copies_are_counted():
 def test_repeated_points_get_no_other_name():
     few = true_samples("gaussian_mixture", 200, seed=12345)
     verdict = score_samples(np.tile(few, (10, 1)), dm.targets.get("gaussian_mixture")).verdicts()
-    assert verdict["samples"].fault == "duplicates"
+    assert verdict["samples"].cause == "duplicates"
     assert verdict["samples"].sentence == "repeating themselves, 90 % of them are copies"
 
 
@@ -196,4 +198,4 @@ def test_a_pair_of_equal_points_is_no_reproach():
     x = true_samples("gaussian_mixture", 500)
     x[1] = x[0]
     card = score_samples(x, dm.targets.get("gaussian_mixture"), n_test=1000)
-    assert card.verdicts()["samples"].fault is None
+    assert card.verdicts()["samples"].passes

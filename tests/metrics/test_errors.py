@@ -49,8 +49,11 @@ def check(found, chance=CHANCE):
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_stated_errors_of_metrics_on_samples_are_the_scatter_of_repeats(noise):
     target = dm.targets.get("gaussian_mixture")
-    # counts that are nearly always 0 have no scatter; c2st, which is slow, has a test of its own
-    left_out = {"duplicates", "c2st"} | ({"off_support"} if noise == 0 else set())
+    # counts that are nearly always 0 have no scatter; c2st, which is slow, has a test
+    # of its own, and so has unexplained, which jumps where a fault is named
+    left_out = {"duplicates", "rounding", "unexplained", "c2st"} | (
+        {"off_support"} if noise == 0 else set()
+    )
     found = defaultdict(list)
     for seed in range(REPEATS):
         rng = np.random.default_rng(seed)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from densitometer import metrics
 from densitometer.metrics import faults
 from densitometer.metrics.grids import Grid, GridDensity
 
@@ -109,17 +108,3 @@ def test_no_stray_point_drowns_the_rest(truth):
     for fault in ("shift", "blur", "temperature"):
         got = MEASURE[fault](x, truth)
         assert abs(got.value - PERFECT[fault]) < 4 * got.stderr
-
-
-def test_faults_are_named_by_their_size_or_not_at_all():
-    assert metrics.get("shift").in_words(0.05) == "shifted by 0.05 standard deviations"
-    assert metrics.get("blur").in_words(0.01) == (
-        "blurred by noise of 0.01 times the truth’s variance (0.1 standard deviations)"
-    )
-    assert "too sharp" in str(metrics.get("blur").in_words(-0.01))
-    assert "too hot" in str(metrics.get("temperature").in_words(1.2))
-    assert "too cold" in str(metrics.get("temperature").in_words(0.8))
-    assert metrics.get("leak").in_words(0.03) == "leaking, 3 % strewn over the box"
-    assert "0.04 %" in str(metrics.get("leak").in_words(0.0004))
-    assert "100 %" in str(metrics.get("leak").in_words(1.0))
-    assert metrics.get("leak").in_words(-0.03) is None

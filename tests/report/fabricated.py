@@ -167,11 +167,15 @@ def metrics(index: int, family: str, entropy: float, rng: np.random.Generator, s
 
 
 def rewrite(folder: Path, target: str, family: str, seed: int = 0, **values) -> None:
-    """Plant results: metric=(value, stderr) replaces a row of one cell's scorecard, or adds it."""
+    """Plant results: metric=(value, stderr) replaces a row of one cell's scorecard, or adds it.
+
+    A third number of the tuple is its provenance, "samples(n=2000)" if there is none.
+    """
     path = folder / "cells" / target / family / str(seed) / "scorecard.json"
     records = {record["metric"]: record for record in json.loads(path.read_text())}
-    for metric, (value, stderr) in values.items():
+    for metric, (value, stderr, *provenance) in values.items():
         new = {"target": target, "family": family, "seed": seed, "metric": metric}
         record = records.setdefault(metric, new | {"provenance": "samples(n=2000)"})
         record |= {"value": value, "stderr": stderr}
+        record |= {"provenance": provenance[0]} if provenance else {}
     path.write_text(json.dumps([*records.values()]))

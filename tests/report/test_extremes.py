@@ -73,7 +73,7 @@ def scored():
 def test_the_scorecard_of_a_broken_model_is_told(scored, place):
     card = scored[place]
     verdict = card.verdicts()[place[1]]
-    assert verdict.fault is not None
+    assert not verdict.passes
     assert MODELS[place][1] in verdict.sentence
     assert verdict.sentence in str(card)
     assert card.judged()[-1]["note"] == verdict.sentence

@@ -90,35 +90,49 @@ def test_the_heaviest_mode_is_shown(sampled):
     assert "wrong mode weights" not in of(results, "gaussian_mixture", "gan")
 
 
-@pytest.mark.parametrize(("size", "kind"), [(0.008, "blur"), (-0.004, "too sharp")])
-def test_blur_is_sought_where_it_is(sampled, size, kind):
-    """Only one corner of the spiral is blurred, or sharp."""
+def explained(fault, value=0.6):
+    return (value, 0.1, f"chi2(df=45, faults={fault})")
+
+
+def test_blur_is_sought_where_it_is(sampled):
+    """Only one corner of the spiral is blurred."""
     points = true("spiral")
     corner = (points > 0.1).all(axis=1)
-    if size > 0:
-        points[corner] += 0.06 * RNG(0).normal(size=(corner.sum(), 2))
-    else:
-        angle = np.linspace(0, 6 * np.pi, 2000)[:, None]
-        curve = 0.05 * angle * np.hstack([np.cos(angle), np.sin(angle)])
-        gaps = ((points[corner][:, None] - curve) ** 2).sum(axis=2).argmin(axis=1)
-        points[corner] = curve[gaps]
-    fault = of(sampled("spiral", "gan", points, blur=(size, 0.0006)), "spiral", "gan")[kind]
+    points[corner] += 0.06 * RNG(0).normal(size=(corner.sum(), 2))
+    planted = {"blur": (0.008, 0.0006), "unexplained": explained("blur 0.008")}
+    fault = of(sampled("spiral", "gan", points, **planted), "spiral", "gan")["blur"]
     assert fault.window.lower[0] > -0.2
     assert fault.window.lower[1] > -0.2
-    tau = np.sqrt(abs(size))
-    assert f"noise of {tau:.3f}" in fault.words
+    assert f"noise of {np.sqrt(0.008):.3f}" in fault.words
+
+
+@pytest.mark.parametrize("faults", ["unknown", "turn 3.0 + leak 0.01"])
+def test_a_size_beyond_its_floor_has_no_name_if_it_explains_nothing(sampled, faults):
+    planted = {"blur": (0.008, 0.0006), "unexplained": explained(faults, 2.0)}
+    assert "blur" not in of(sampled("spiral", "gan", true("spiral"), **planted), "spiral", "gan")
+
+
+def test_an_ideal_learner_is_allowed_the_chance_of_its_training_points(sampled):
+    """√2 times the worst excess that chance allows true samples: 1.75 half-widths of .00075."""
+    for size, named in ((0.0016, False), (0.0022, True)):
+        planted = {"blur": (size, 0.0001), "unexplained": explained(f"blur {size}")}
+        found = of(sampled("spiral", "gan", true("spiral"), **planted), "spiral", "gan")
+        assert ("blur" in found) == named
 
 
 def test_a_fault_within_its_floor_is_none(sampled):
-    results = sampled("spiral", "gan", true("spiral"), blur=(0.0009, 0.0004))
+    planted = {"blur": (0.0009, 0.0004), "unexplained": explained("blur 0.0009")}
+    results = sampled("spiral", "gan", true("spiral"), **planted)
     assert of(results, "spiral", "gan") == {}
 
 
 def test_pictures_are_of_what_sets_a_family_apart(sampled):
     """All three blur the spiral, dsm most; vae alone blurs the pinwheel, if less surely."""
     for family, size in (("dsm", 0.0080), ("vae", 0.0060), ("gan", 0.0065)):
-        results = sampled("spiral", family, true("spiral"), blur=(size, 0.0006))
-    results = sampled("pinwheel", "vae", true("pinwheel"), blur=(0.004, 0.0006))
+        planted = {"blur": (size, 0.0006), "unexplained": explained(f"blur {size}")}
+        results = sampled("spiral", family, true("spiral"), **planted)
+    planted = {"blur": (0.004, 0.0006), "unexplained": explained("blur 0.004")}
+    results = sampled("pinwheel", "vae", true("pinwheel"), **planted)
     for target in ("pinwheel", "checkerboard", "gaussian_mixture"):
         for family in ("dsm", "vae", "gan"):
             results = sampled(target, family, true(target), off_support=(0.001, 0.0007))

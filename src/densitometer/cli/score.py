@@ -15,6 +15,12 @@ def add_to(commands: Any) -> None:
     add = add_command(commands, "score", run, "judge samples made by anything")
     add("--samples", type=Path, required=True, metavar="FILE", help=".npy or .csv, one point a row")
     add("--target", required=True, metavar="TARGET", help=f"one of {', '.join(TARGETS)}")
+    add(
+        "--train",
+        type=Path,
+        metavar="FILE",
+        help="the points that their model was trained on: are the samples copies of them?",
+    )
     add("--json", action="store_true", help="print rows as in results.csv")
     add(
         "--no-floors",
@@ -40,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     samples = check_samples(samples, target, str(options.samples))
     if not options.no_floors:
         measure_floors(target.name, len(samples), N_TEST, "; --no-floors does without")
-    card = score_samples(samples, target)
+    train = None if options.train is None else read_points(options.train)
+    card = score_samples(samples, target, train=train)
     print(json.dumps(card.judged(), indent=1, allow_nan=False) if options.json else card)
     return 0

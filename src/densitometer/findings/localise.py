@@ -18,6 +18,7 @@ from jaxtyping import Float
 from densitometer.findings.digits import NBSP, plus_minus, span
 from densitometer.findings.results import CellFiles, Measure, Results
 from densitometer.findings.windows import Window, WindowScan, scan_of
+from densitometer.metrics.explanation import named
 
 if TYPE_CHECKING:
     from densitometer.scoring.floors import Floor
@@ -27,11 +28,6 @@ SLENDER = 6.0
 
 STRAYS = 6
 """Stray points that make a leak: off the support by more than the width of the smoothing."""
-
-TRAINED_INFLATION = math.sqrt(2.0)
-"""Chance deviations of an ideal learner's samples, in units of those of true samples.
-
-Trained on n points, it reproduces their deviations, and its n samples add as many of their own."""
 
 MOST, MOST_EACH = 16, 2
 """Faults that are shown as pictures, and those of one family."""
@@ -108,6 +104,11 @@ class Case(NamedTuple):
     points: Float[np.ndarray, "n 2"]
     scan: WindowScan
 
+    def named(self, fault: str) -> bool:
+        """Whether it is among the faults that explain the samples."""
+        found = self.cell.scorecard.get("unexplained")
+        return found is not None and any(fault in one for one in named(found.provenance))
+
     def measure(self, metric: str) -> tuple[Measure, "Floor"] | None:
         """A metric and its floor, if chance does not explain how far apart they are."""
         target, family, _ = self.cell.cell
@@ -115,11 +116,20 @@ class Case(NamedTuple):
         if measure is None or not math.isfinite(measure.value):
             return None
         floor, worst = _floor(self.results, target, metric, measure)
+        worst *= inflation(self.results)
         return (measure, floor) if floor and floor.excess(measure.value) > worst else None
 
     def fault(self, kind: str, words: str, certainty: float, window: Window) -> Fault:
         """A fault of this case."""
         return Fault(*self.cell.cell, kind, words, certainty, window)
+
+
+def inflation(results: Results) -> float:
+    """Chance deviations of an ideal learner's samples, in units of those of true samples.
+
+    It reproduces the deviations of its k training points, and its n samples add their own.
+    """
+    return math.sqrt(1 + results.plan.protocol.n_samples / results.plan.protocol.n_train)
 
 
 def _floor(
@@ -171,30 +181,27 @@ def leaks(case: Case) -> Iterator[Fault]:
 
 
 def blur(case: Case) -> Iterator[Fault]:
-    """Noise that was added or is missing; failing that, a temperature that is not 1."""
-    size = case.measure("blur")
-    if size is None:
+    """Noise that was added; failing that, a temperature that is not 1."""
+    size = case.measure("blur") if case.named("blur") else None
+    if size is None or size[0].value <= 0:
         yield from _temperature(case)
         return
     measure, floor = size
-    sign = 1 if measure.value > 0 else -1
-    window = case.scan.worst(sign * case.scan.contributions(case.points, case.scan.blur))
+    window = case.scan.worst(case.scan.contributions(case.points, case.scan.blur))
     noise = math.sqrt(abs(measure.value))
     level = plus_minus(noise, measure.error / (2 * noise))
-    end = math.sqrt(max(floor.high if sign > 0 else -floor.low, 0.0))
-    words = (
-        f"noise of {level} sd {'added' if sign > 0 else 'missing'} (true samples: up to {end:.2g})"
-    )
+    end = math.sqrt(max(floor.high, 0.0))
+    words = f"noise of {level} sd added (true samples: up to {end:.2g})"
     off = case.measure("off_support")
-    if sign > 0 and off:
+    if off:
         share = plus_minus(off[0].value, off[0].error, scale=100.0, unit="%")
         words += f", {share} off the support ({_true(off[1], 100.0, '%')})"
-    yield case.fault("blur" if sign > 0 else "too sharp", words, _certainty(*size), window)
+    yield case.fault("blur", words, _certainty(*size), window)
 
 
 def _temperature(case: Case) -> Iterator[Fault]:
     """Too many samples where the true density is low (too hot), or where it is high (too cold)."""
-    size = case.measure("temperature")
+    size = case.measure("temperature") if case.named("temperature") else None
     if size is None:
         return
     measure, floor = size
@@ -231,7 +238,7 @@ def _shares(case: Case) -> Iterator[Fault]:
     residuals = scan.residuals(scan.counts(case.points), n)
     row, column = np.unravel_index(np.argmax(np.abs(residuals)), residuals.shape)
     z = float(residuals[row, column])
-    if abs(z) <= TRAINED_INFLATION * scan.threshold(n):
+    if abs(z) <= inflation(case.results) * scan.threshold(n):
         return
     window = scan.window((int(row), int(column)))
     expected = float(scan.sums(scan.truth.cells)[row, column])

@@ -103,7 +103,7 @@ def _choices(results: Results) -> Iterator[Finding]:
 
 
 def _verdicts(results: Results) -> Iterator[Finding]:
-    """How many models cannot be distinguished from the truth, and the commonest fault."""
+    """How many models draw samples as an ideal learner might, and the commonest fault."""
     known = [
         p
         for t in results.targets
@@ -112,9 +112,11 @@ def _verdicts(results: Results) -> Iterator[Finding]:
     ]
     if len(known) < 2:
         return
-    true, n = sum(known), count(results.plan.protocol.n_samples)
-    text = f"Of {len(known)} models {true or 'none'} draw{'s' if true < 2 else ''} samples that "
-    text += f"cannot be distinguished from {n} true ones"
+    true, n = sum(known), count(results.plan.protocol.n_train)
+    text = (
+        f"Of {len(known)} models {true or 'none'} draw{'s' if true < 2 else ''} samples as close "
+    )
+    text += f"to the truth as an ideal learner’s of {n} points"
     faults = {(f.target, f.family, f.kind) for own in localise.found(results).values() for f in own}
     if faults:
         (kind, often), *_ = Counter(kind for *_, kind in sorted(faults)).most_common()

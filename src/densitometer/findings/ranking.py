@@ -151,15 +151,15 @@ def signs(results: Results, target: str, family: str) -> dict[str, int]:
 
 
 def passes(results: Results, target: str, family: str) -> bool | None:
-    """Whether samples cannot be distinguished from true ones, of as many seeds as chance allows.
+    """Whether samples are as close to the truth as an ideal learner's.
 
-    None if that is not known.
+    Of as many seeds as chance allows; None if that is not known.
     """
     floors = results.floors(target)
     cards = [c.scorecard for c in results.cells(target, family) if c.done]
     if floors is None or not cards:
         return None
-    faulty = sum(verdict(floors, card).fault is not None for card in cards)
+    faulty = sum(not verdict(floors, card).passes for card in cards)
     return chance_allows(faulty, len(cards), 1 - JOINT_COVERAGE)
 
 

@@ -133,8 +133,11 @@ def closest_density(results: Results, target: str) -> Iterator[Finding]:
     standing: dict[str, list[str]] = {}
     compared = comparison(results, target, "kl")
     for family, measure in behind(results, target):
-        better = [BASELINES[b] for b in BASELINES if compared.sign(family, b) > 0]
+        against = {b: compared.sign(family, b) for b in BASELINES}
+        better = [BASELINES[b] for b, sign in against.items() if sign > 0]
         worse = "not shown to be worse than the baselines"
+        if max(against.values()) < 0:
+            worse = "better than every baseline"
         if better:
             every = len(better) == len(BASELINES)
             worse = "worse than " + ("every baseline" if every else listed(better))
@@ -211,7 +214,8 @@ def strengths(results: Results, family: str) -> Iterator[Finding]:
     true = [t for t in results.targets if passes(results, t, family)]
     if true:
         yield Finding(
-            f"Its samples cannot be distinguished from true ones on {places(results, true)}."
+            "Its samples are as close to the truth as an ideal learner’s on "
+            f"{places(results, true)}."
         )
 
 
@@ -234,12 +238,13 @@ def weaknesses(results: Results, family: str) -> Iterator[Finding]:
 
 
 def distinguished_from_truth(results: Results, target: str) -> Iterator[Finding]:
-    """The samples that cannot be distinguished from true ones, and the faults of the others."""
+    """The samples that an ideal learner might have drawn, and the faults of the others."""
     true = [f for f in results.families if passes(results, target, f)]
     if true:
         n = count(results.plan.protocol.n_samples)
         yield Finding(
-            f"At n = {n} the samples of {families(true)} cannot be distinguished from true ones."
+            f"At n = {n} the samples of {families(true)} are as close to the truth as an ideal "
+            "learner’s."
         )
     by_kind: dict[str, list[str]] = {}
     for family, own in localise.found(results).items():

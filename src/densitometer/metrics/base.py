@@ -80,6 +80,12 @@ class Metric(abc.ABC):
     rate: ClassVar[float] = 0.5
     """With which power of 1/n they tend to the `limit`."""
 
+    floorless: ClassVar[bool] = False
+    """Whether it has no floor that is measured, though `perfect` is None."""
+
+    one_sided: ClassVar[bool] = False
+    """Whether a value that is better than chance brings about is no fault either."""
+
     bounds: ClassVar[str] = ""
     """The metric that it is an upper bound on; empty for none."""
 
@@ -126,7 +132,7 @@ class Metric(abc.ABC):
     @property
     def floor_is_measured(self) -> bool:
         """Whether what the truth scores is found by judging true samples."""
-        return self.takes_samples and self.perfect is None
+        return self.takes_samples and self.perfect is None and not self.floorless
 
     def absence(self, evidence: "Evidence") -> str | None:
         """Why there is no such number for a model and a target; None if there is one."""
@@ -173,8 +179,8 @@ class Metric(abc.ABC):
         ):
             yield f"{self.shown(estimate)}, outside {low:g} to {high:g}"
 
-    def in_words(self, value: float) -> str | None:
-        """What is wrong with samples, of a metric that is the size of a fault; else None."""
+    def remark(self, estimate: Estimate) -> str | None:
+        """What is worth knowing about samples beside the verdict on them; None if nothing is."""
         return None
 
     def gross(self, beyond: Mapping[str, Estimate]) -> str | None:

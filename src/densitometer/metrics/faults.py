@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.base import Metric, of_samples, percent
+from densitometer.metrics.base import Metric, of_samples
 from densitometer.metrics.grids import GridDensity
 
 if TYPE_CHECKING:
@@ -73,18 +73,14 @@ class Shift(Fault):
     @staticmethod
     def of(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
         """From samples, and the truth on a grid."""
-        if np.mean(truth.at(samples, truth.smoothed) < BACKGROUND * _uniform(truth)) > 0.5:
+        if np.mean(truth.at(samples, truth.smoothed) < BACKGROUND * uniform(truth)) > 0.5:
             return _shift_of_mean(np.asarray(samples, np.float64), truth)
         shifts = []
         for axis, sd in enumerate(truth.sds):
-            s = -sd * _slope(truth, truth.smoothed, axis) / _mixed(truth)
-            response = sd * _mean(truth, _slope(truth, s, axis))
+            s = -sd * slope(truth, truth.smoothed, axis) / mixed(truth)
+            response = sd * _mean(truth, slope(truth, s, axis))
             shifts.append((truth.at(samples, s) - _mean(truth, s)) / response)
         return _length_of_mean(np.stack(shifts, axis=1))
-
-    def in_words(self, value: float) -> str:
-        """In standard deviations of the truth."""
-        return f"shifted by {value:.2g} standard deviations"
 
 
 class Blur(Fault):
@@ -103,12 +99,6 @@ class Blur(Fault):
     def of(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
         """From samples, and the truth on a grid."""
         return Estimate(*_size(samples, truth, blur_score(truth)), of_samples(samples))
-
-    def in_words(self, value: float) -> str:
-        """As the variance of the noise that has been added, or is missing, and its root."""
-        root = f"{math.sqrt(abs(value)):.2g} standard deviations"
-        noise = f"noise of {abs(value):.2g} times the truth’s variance ({root})"
-        return f"blurred by {noise}" if value > 0 else f"too sharp, as if {noise} were missing"
 
 
 class Temperature(Fault):
@@ -130,12 +120,6 @@ class Temperature(Fault):
         """From samples, and the truth on a grid."""
         size, error = _size(samples, truth, temperature_score(truth))
         return Estimate(max(1 + size, 0.0), error, of_samples(samples))
-
-    def in_words(self, value: float) -> str:
-        """Hot or cold."""
-        where = "hot, too often where the truth is thin" if value > 1 else None
-        where = where or "cold, too often where the truth is dense"
-        return f"too {where} (temperature {value:.2f})"
 
 
 class Leak(Fault):
@@ -161,16 +145,12 @@ class Leak(Fault):
         box: tuple[tuple[float, ...], tuple[float, ...]],
     ) -> Estimate:
         """From samples, the truth on a grid, and its box."""
-        s = (_uniform(truth) - truth.smoothed) / _mixed(truth)
+        s = (uniform(truth) - truth.smoothed) / mixed(truth)
         x, y = ((a >= low) & (a <= high) for a, low, high in zip(truth.grid, *box, strict=True))
         mean = _mean(truth, s)
         score = Score(s, mean, float(s[np.ix_(y, x)].mean()) - mean)
         size, error = _size(samples, truth, score)
         return Estimate(min(size, 1.0), error, of_samples(samples))
-
-    def in_words(self, value: float) -> str | None:
-        """As a share; a negative one is no leak."""
-        return f"leaking, {percent(value)} strewn over the box" if value > 0 else None
 
 
 def _shift_of_mean(samples: Float[Array, "n 2"], truth: GridDensity) -> Estimate:
@@ -202,34 +182,36 @@ def _length_of_mean(vectors: Float[Array, "n 2"]) -> Estimate:
 def blur_score(truth: GridDensity) -> Score:
     """The score of `Blur`."""
     x, y = truth.sds**2 / 2
-    curve = lambda f, axis: _slope(truth, _slope(truth, f, axis), axis)
+    curve = lambda f, axis: slope(truth, slope(truth, f, axis), axis)
     second = lambda f: x * curve(f, 0) + y * curve(f, 1)
-    s = second(truth.smoothed) / _mixed(truth)
+    s = second(truth.smoothed) / mixed(truth)
     return Score(s, _mean(truth, s), _mean(truth, second(s)))
 
 
 def temperature_score(truth: GridDensity) -> Score:
     """The score of `Temperature`, whose size is T − 1."""
-    s = -np.log(_mixed(truth))
+    s = -np.log(mixed(truth))
     mean = _mean(truth, s)
     with np.errstate(divide="ignore", invalid="ignore"):
         surprise = np.where(truth.cells > 0, -np.log(truth.cells), 0.0)
     return Score(s, mean, _mean(truth, (s - mean) * surprise))
 
 
-def _uniform(truth: GridDensity) -> float:
+def uniform(truth: GridDensity) -> float:
+    """The density of the uniform distribution on the grid."""
     return 1 / (truth.cells.size * truth.grid.cell)
 
 
-def _mixed(truth: GridDensity) -> Field:
-    return (1 - BACKGROUND) * truth.smoothed + BACKGROUND * _uniform(truth)
+def mixed(truth: GridDensity) -> Field:
+    """The denominator of scores: the smoothed truth with a little of the uniform distribution."""
+    return (1 - BACKGROUND) * truth.smoothed + BACKGROUND * uniform(truth)
 
 
 def _mean(truth: GridDensity, values: Field) -> float:
     return float(np.sum(truth.cells * values))
 
 
-def _slope(truth: GridDensity, values: Field, axis: int) -> Field:
+def slope(truth: GridDensity, values: Field, axis: int) -> Field:
     """The derivative along x (axis 0) or y (axis 1), by central differences."""
     return np.gradient(values, truth.grid[axis], axis=1 - axis)
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.base import Metric, of_samples, percent
+from densitometer.metrics.base import Metric, of_samples
 
 if TYPE_CHECKING:
     from densitometer.scoring.evidence import Evidence
@@ -21,7 +21,8 @@ class ModeWeights(Metric):
 
     A sample belongs to the mode of the nearest centre. Between 0 and 1; a perfect sampler scores
     about √(modes / (2π n)), and an ideal learner of as many training points √2 times that, so read
-    it beside the truth's row. It is blind to the shape of a mode. The error is the
+    it beside the truth's row. Shares nearer to the true ones than chance brings them are no fault.
+    It is blind to the shape of a mode. The error is the
     scatter of multinomial shares about w + c (ŵ − w), where c² = (1 − Σ_k ŵ_k (1 − ŵ_k) / (n ‖ŵ −
     w‖²))₊ takes away what chance adds to ‖ŵ − w‖².
     """
@@ -31,6 +32,7 @@ class ModeWeights(Metric):
     needs = ("modes",)
     range = (0.0, 1.0)
     limit = 0.0
+    one_sided = True
 
     def __call__(self, evidence: "Evidence") -> Estimate:
         return self.of(evidence.samples, *evidence.modes)
@@ -53,8 +55,3 @@ class ModeWeights(Metric):
         return Estimate(
             float(np.abs(off).sum() / 2), float(values.std(ddof=1)), of_samples(samples)
         )
-
-    def in_words(self, value: float) -> str:
-        """As a share of the mass."""
-        share = f"{percent(value)} of the mass in the wrong one"
-        return f"sharing itself wrongly among the modes, {share}"

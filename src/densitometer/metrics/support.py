@@ -1,4 +1,4 @@
-"""Shares of samples that no density would have: where the truth has no mass, and twice the same."""
+"""The share of samples where the truth has no mass."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -8,7 +8,6 @@ from jaxtyping import Float
 
 from densitometer.estimates import Estimate
 from densitometer.metrics.base import Metric, binomial, of_samples, percent
-from densitometer.metrics.order import duplicated
 
 if TYPE_CHECKING:
     from densitometer.scoring.evidence import Evidence
@@ -18,9 +17,10 @@ class OffSupport(Metric):
     """The share of the model's samples outside the truth's 99.9 % highest-density region.
 
     The region is {x : log p(x) ≥ the target's `hdr_log_density`}. Between 0 and 1; a perfect model
-    scores 0.001, and 0 where the truth is uniform. It sees leaks, not missing modes. The error is
-    that of a binomial share; where there is none it is that of one, so that it is not zero when
-    nothing leaks.
+    scores 0.001, and 0 where the truth is uniform. A rounded sample is off the support only if all
+    of its cell is (see `Rounding`). It sees leaks, not missing modes. The error is that of a
+    binomial share; where there is none it is that of one, so that it is not zero when nothing
+    leaks.
     """
 
     name = "off_support"
@@ -37,7 +37,8 @@ class OffSupport(Metric):
     @staticmethod
     def of(log_p: Float[np.ndarray, " n"], hdr_log_density: float) -> Estimate:
         """From the true log-density at the model's samples, and the level of the region."""
-        return _share(int(np.sum(~(np.asarray(log_p) >= hdr_log_density))), len(log_p))
+        n, share = len(log_p), float(np.mean(~(np.asarray(log_p) >= hdr_log_density)))
+        return Estimate(share, binomial(share, n), of_samples(log_p))
 
     def gross(self, beyond: Mapping[str, Estimate]) -> str | None:
         """Most of them off it, unless there are copies, which are named in its place."""
@@ -48,33 +49,3 @@ class OffSupport(Metric):
         return words + (
             f", and {beyond['w2'].value:.3g} away from it (w2)" if "w2" in beyond else ""
         )
-
-
-class Duplicates(Metric):
-    """The share of the model's samples that repeat another one exactly: 1 − distinct / n.
-
-    Between 0 and 1; 0 for every distribution with a density. Cost O(n log n). It sees a generator
-    that has collapsed onto a few points, samples drawn with replacement from a table, and rounding
-    so coarse that points coincide. The error is that of `OffSupport`.
-    """
-
-    name = "duplicates"
-    label = "Share of repeated samples"
-    perfect = 0.0
-    range = (0.0, 1.0)
-
-    def __call__(self, evidence: "Evidence") -> Estimate:
-        return self.of(evidence.samples)
-
-    @staticmethod
-    def of(samples: Float[np.ndarray, "n d"]) -> Estimate:
-        """From samples."""
-        return _share(duplicated(np.asarray(samples)), len(samples))
-
-    def gross(self, beyond: Mapping[str, Estimate]) -> str:
-        """Copies, however few: no density gives any."""
-        return f"repeating themselves, {percent(beyond[self.name].value)} of them are copies"
-
-
-def _share(count: int, n: int) -> Estimate:
-    return Estimate(count / n, binomial(count / n, n), of_samples(range(n)))

@@ -20,9 +20,11 @@ from jaxtyping import Float
 
 from densitometer import metrics
 from densitometer.estimates import EXACT, Estimate, Provenance
+from densitometer.metrics.bends import Bends
 from densitometer.metrics.density import HEAVY, MARGIN, Mass, common, largest_share
 from densitometer.metrics.grids import Grid, GridDensity
-from densitometer.metrics.order import in_random_order
+from densitometer.metrics.order import duplicated, in_random_order
+from densitometer.metrics.rows import step_of
 from densitometer.models import HasBound, HasDensity, HasDiagnostics, HasScore, Model
 from densitometer.numerics import pinned
 from densitometer.randomness import key_for
@@ -119,8 +121,38 @@ class Evidence:
 
     @functools.cached_property
     def log_p_own(self) -> Float[np.ndarray, " n"]:
-        """log p at the model's samples."""
-        return _at(self.target.log_prob, self.samples)
+        """log p at the model's samples, of rounded ones off the support where it is most nearby."""
+        log_p = np.array(_at(self.target.log_prob, self.samples))
+        off = ~(log_p >= self.target.hdr_log_density)
+        if not self.step or not off.any():
+            return log_p
+        near = np.stack(np.meshgrid(*[[-0.5, 0.0, 0.5]] * self.target.dim), axis=-1)
+        for place in near.reshape(-1, self.target.dim) * self.step:
+            log_p[off] = np.maximum(
+                log_p[off], _at(self.target.log_prob, self.samples[off] + place)
+            )
+        return log_p
+
+    @functools.cached_property
+    def step(self) -> float:
+        """To the multiples of which samples are rounded; 0 if they are not.
+
+        Few points that are all there is, as of a generator that has collapsed, are not rounded.
+        """
+        step, n = step_of(self.samples), len(self.samples)
+        if not step or n - duplicated(self.samples) < (n - duplicated(self._rounded(step))) / 2:
+            return 0.0
+        return step
+
+    @property
+    def rounded_truth(self) -> Float[np.ndarray, "n d"] | None:
+        """As many true samples, rounded as the samples are; None if these are not."""
+        return self._rounded(self.step) if self.step else None
+
+    def _rounded(self, step: float) -> Float[np.ndarray, "n d"]:
+        key = key_for(self.seed, "rounded")
+        truth = np.asarray(self.target.sample(key, len(self.samples)), np.float64)
+        return np.round(truth / step) * step
 
     @property
     def truth(self) -> GridDensity:
@@ -155,6 +187,10 @@ class Evidence:
         """As many fresh true samples."""
         key = key_for(self.seed, "comparison")
         return np.asarray(self.target.sample(key, len(self.compared)))
+
+    def bends(self, parts: int) -> Bends:
+        """The truth bent by named faults, and seen through so many parts, in the plane."""
+        return _bends(self.target, parts)
 
     # --- of the model's density
 
@@ -312,6 +348,12 @@ def on_grid(target: Target) -> GridDensity:
     grid = Grid.over(target.box, TRUTH_GRID, 3 * MARGIN)
     log_p = _at(target.log_prob, grid.points)
     return GridDensity.of(grid, log_p.reshape(TRUTH_GRID, TRUTH_GRID))
+
+
+@functools.lru_cache(maxsize=8)
+def _bends(target: Target, parts: int) -> Bends:
+    """One for all samples of a target."""
+    return Bends(on_grid(target), target.box, target.modes, parts)
 
 
 @functools.lru_cache(maxsize=32)

@@ -141,11 +141,11 @@ class Floors:
         Of what is computed from densities it is what the truth gets at the same points, with the
         number's own error about it; of a mass, what a quadrature is allowed.
         """
-        if metric in self.metrics:
-            return self.metrics[metric]
-        if metric not in metrics.METRICS:
+        known = metrics.get(metric) if metric in metrics.METRICS else None
+        if floor := self.metrics.get(metric):
+            return floor._replace(low=known.range[0]) if known and known.one_sided else floor
+        if known is None:
             return None
-        known = metrics.get(metric)
         allowed, truth = known.allowed(estimate, entropy), known.truth(entropy)
         return None if not allowed or truth is None else Floor(allowed[0], truth, allowed[1], True)
 

@@ -112,7 +112,8 @@ class Scorecard:
         `floor_low` and `floor_high` are the central 95 % of what the truth scores, `within_floor`
         tells whether the value lies there, `note` says it in words: all null, and the note empty,
         where there is no floor. After a model's rows comes one named ``verdict``, whose value is
-        the worst excess over the floor of all metrics on samples in units of what chance allows.
+        the worst excess over the floor of all metrics on samples in units of what chance allows
+        true ones; up to `floor_high` it does not count against whoever drew them.
         """
         entries = json.loads(self.to_json())
         for row, entry in zip(self.rows, entries, strict=True):
@@ -134,8 +135,8 @@ class Scorecard:
                     "value": _finite_or_none(found.excess),
                     "stderr": None,
                     "floor_low": 0.0,
-                    "floor_high": 1.0,
-                    "within_floor": found.fault is None,
+                    "floor_high": found.allowed,
+                    "within_floor": found.passes,
                     "note": found.sentence,
                 },
             )
@@ -177,7 +178,8 @@ class Scorecard:
             return ""
         if within:
             return f"indistinguishable from the truth at n = {self.floors.n}"
-        if floor := self.floors.metrics.get(row.metric):
+        floor = self._floor(row)
+        if floor and not floor.perfect:
             return described(row.metric, row.value, floor)
         return "not what the truth scores at the same points"
 
@@ -203,7 +205,8 @@ def score(
         n_test: fresh true points.
         n_samples: samples drawn from the model.
         n_grid: cells a side of the grid for the mass and the map of the density.
-        train: the points that the model was fitted to, for `nll_train`; None if they are not known.
+        train: the points that the model was fitted to, for `nll_train` and `memorised`; None if
+            they are not known.
 
     Raises:
         UsageError: model, target and points live in spaces of different dimension, or a number is
@@ -219,13 +222,7 @@ def score(
             f"the model's points have dimension {model.dim}, those of {target.name} {target.dim}; "
             "score a model of the same space."
         )
-    if train is not None:
-        train = check_points(train, "train").astype(np.float32)
-        if train.shape[1] != target.dim:
-            raise UsageError(
-                f"train has dimension {train.shape[1]}, {target.name} {target.dim}; "
-                "give the points that the model was fitted to."
-            )
+    train = _check_train(train, target)
     evidence = Evidence.of_model(
         model, target, seed, n_test=n_test, n_samples=n_samples, n_grid=n_grid, train=train
     )
@@ -242,24 +239,42 @@ def score_samples(
     family: str = "samples",
     n_test: SupportsIndex = N_TEST,
     floors: Floors | None = None,
+    train: Any = None,
 ) -> Scorecard:
     """The scorecard of samples made by anything: the metrics that need no density.
 
     Below them stand the rows of ``truth``: the same metrics of as many fresh true samples, which is
     what a perfect sampler would score. `floors` are those that are known if not given; for a
     verdict on samples of any number pass ``densitometer.scoring.floors.of(target, len(samples))``.
+    `train` are the points that whoever drew the samples was trained on: whether they are copies is
+    then judged too, and all else as of a learner.
 
     Raises:
-        UsageError: samples that `check_samples` refuses, or a number that is none.
+        UsageError: samples or training points that cannot be judged, or a number that is none.
     """
     seed, n_test = check_seed(seed), check_count(n_test, "n_test", FEWEST)
+    train = _check_train(train, target)
     samples = check_samples(samples, target)
     truth = np.asarray(target.sample(key_for(seed, "samples"), len(samples)))
-    evidence, of_truth = (Evidence(target, seed, x, n_test=n_test) for x in (samples, truth))
+    evidence = Evidence(target, seed, samples, n_test=n_test, train=train)
+    of_truth = Evidence(target, seed, truth, n_test=n_test)
     rows = _rows(judge(evidence), target, family, seed)
     rows += _rows(judge(of_truth), target, "truth", seed)
     floors = floors or known_floors(target, len(samples), n_test)
     return Scorecard(rows, floors, target.entropy, evidence)
+
+
+def _check_train(train: Any, target: Target) -> Float[np.ndarray, "k d"] | None:
+    """Training points of a target's dimension, float32; None if there are none."""
+    if train is None:
+        return None
+    points = check_points(train, "train").astype(np.float32)
+    if points.shape[1] != target.dim:
+        raise UsageError(
+            f"train has dimension {points.shape[1]}, {target.name} {target.dim}; "
+            "give the points that the model was fitted to."
+        )
+    return points
 
 
 def check_samples(samples: Any, target: Target, name: str = "samples") -> np.ndarray:

@@ -6,63 +6,69 @@ from typing import NamedTuple
 
 from densitometer import metrics
 from densitometer.estimates import Estimate
+from densitometer.metrics import explanation, memory
 from densitometer.scoring.floors import Floor, Floors
-
-SIMILAR = 0.8
-"""Share of the best fault's certainty above which another is named beside it."""
 
 
 class Verdict(NamedTuple):
     """Whether samples can be distinguished from the truth, and by what."""
 
-    fault: str | None
-    """The metric whose fault fits best; None if nothing stands out."""
     excess: float
-    """The worst excess of all metrics in units of what chance allows: up to 1 the truth's."""
+    """The worst excess of all metrics in units of what chance allows: up to 1 that of true ones."""
+    allowed: float
+    """The excess up to which no one is blamed: 1, and more for a learner."""
+    cause: str | None
+    """The metric that is furthest beyond its floor, or says what is grossly wrong; None if none."""
     sentence: str
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing is blamed on whoever drew the samples."""
+        return self.excess <= self.allowed
 
 
 def verdict(floors: Floors, card: Mapping[str, Estimate]) -> Verdict:
-    """What all metrics on samples say together, and which fault fits best.
+    """What all metrics on samples say together, and the faults that explain it.
 
-    A fault is the more certain the more of its own errors it is away from the truth's median: of
-    the errors that true samples have, which is the score test, times of those that these samples
-    have, which is Wald's. Where the fault is a rare event the two are far apart: a single stray
-    point is much to the one, and nothing to the other. What is grossly wrong comes first, since
-    sizes of faults are those, to first order, of what is wrong with independent draws near the
-    truth.
+    A model that has learnt from k points has their chance deviations too. What an ideal learner
+    draws is then √(1 + n/k) times as far from the truth as n true samples are, and a model is
+    blamed only for more than that.
+
+    What is grossly wrong is told first, since sizes of faults mean nothing of such samples. Then
+    come the faults that explain the samples: without them, what remains is chance (see
+    `metrics.explanation`). If none do, the metric furthest beyond its floor is told in their place.
     """
     ends = _floors(floors, card)
     excesses = {m: floor.excess(card[m].value) for m, floor in ends.items()}
     worst = max(excesses, key=lambda m: excesses[m])
-    excess = excesses[worst] / floors.joint
-    if excess <= 1:
-        return Verdict(None, excess, f"indistinguishable from the truth at n = {floors.n}")
-    beyond = {m: card[m] for m in excesses if excesses[m] > floors.joint}
-    if gross := _gross(beyond):
-        return Verdict(gross[0], excess, gross[1])
-    certain = {
-        m: excesses[m] * _ratio(abs(found.value - ends[m].median), found.stderr)
-        for m, found in beyond.items()
-        if _fault(m, found.value)
-    }
-    if not certain:
-        return Verdict(worst, excess, described(worst, card[worst].value, ends[worst]))
-    named = sorted(certain, key=lambda fault: -certain[fault])
-    similar = [fault for fault in named if certain[fault] >= SIMILAR * certain[named[0]]]
-    sentence = " or ".join(described(fault, card[fault].value, ends[fault]) for fault in similar)
-    return Verdict(named[0], excess, sentence)
+    excess, allowed = excesses[worst] / floors.joint, _allowed(floors.n, card)
+    remarks = [r for m in card if m in metrics.METRICS and (r := metrics.get(m).remark(card[m]))]
+    if excess <= allowed:
+        cause, sentence = None, f"indistinguishable from the truth at n = {floors.n}"
+        if excess > 1:
+            sentence = "as close to the truth as those of an ideal learner"
+    else:
+        beyond = {m: card[m] for m in excesses if excesses[m] > floors.joint * allowed}
+        if gross := _gross(beyond):
+            return Verdict(excess, allowed, *gross)
+        cause, sentence = worst, _told(worst, beyond, card, ends)
+    return Verdict(excess, allowed, cause, "; ".join([sentence, *remarks]))
 
 
 def described(metric: str, value: float, floor: Floor) -> str:
     """What a value beyond its floor means, in words."""
-    if words := _fault(metric, value):
-        return words
     side = "above" if value > floor.high else "below"
     shown = floor.possible(metric)
     truth = f"{shown.low:.4g} to {shown.high:.4g}"
     label = metrics.METRICS.label(metric) if metric in metrics.METRICS else metric
     return f"{label} is {value:.4g}, {side} what the truth scores, {truth}"
+
+
+def _allowed(n: int, card: Mapping[str, Estimate]) -> float:
+    """√(1 + n/k) for whoever has learnt from k points, if the card knows how many; else 1."""
+    if "memorised" not in card:
+        return 1.0
+    return math.sqrt(1 + n / int(dict(card["memorised"].provenance.details)["train"]))
 
 
 def _floors(floors: Floors, card: Mapping[str, Estimate]) -> dict[str, Floor]:
@@ -73,9 +79,19 @@ def _floors(floors: Floors, card: Mapping[str, Estimate]) -> dict[str, Floor]:
     return {m: floor for m, floor in found.items() if floor is not None}
 
 
-def _fault(metric: str, value: float) -> str | None:
-    """The words of a fault, if the metric is the size of one."""
-    return metrics.get(metric).in_words(value) if metric in metrics.METRICS else None
+def _told(
+    worst: str,
+    beyond: Mapping[str, Estimate],
+    card: Mapping[str, Estimate],
+    ends: Mapping[str, Floor],
+) -> str:
+    """Copying, and what explains the rest."""
+    copied = memory.in_words(beyond["memorised"].value) if "memorised" in beyond else ""
+    named = explanation.in_words(card["unexplained"].provenance) if "unexplained" in card else ""
+    if not named and beyond.keys() != {"memorised"}:
+        furthest = described(worst, card[worst].value, ends[worst])
+        named = f"different from the truth in no way that has a name; furthest off: {furthest}"
+    return ", and ".join(filter(None, [named, copied]))
 
 
 def _gross(beyond: Mapping[str, Estimate]) -> tuple[str, str] | None:
@@ -87,7 +103,3 @@ def _gross(beyond: Mapping[str, Estimate]) -> tuple[str, str] | None:
         if metric in metrics.METRICS and (words := metrics.get(metric).gross(beyond)):
             return metric, words
     return None
-
-
-def _ratio(size: float, error: float) -> float:
-    return size / error if error > 0 else math.inf
