@@ -139,6 +139,11 @@ class Bends:
         weight = self._weights[int(name.removeprefix("weight "))]
         return -float(weight), 1 - float(weight)
 
+    def possible(self, sizes: Mapping[str, float]) -> bool:
+        """Whether the first mode, which gives what the others take, has so much to give."""
+        moved = sum(size for name, size in sizes.items() if name.startswith("weight "))
+        return not len(self._weights) or moved <= float(self._weights[0])
+
     @functools.cached_property
     def _curves(self) -> dict[str, Callable[..., Features]]:
         return {}

@@ -197,7 +197,7 @@ class Search(NamedTuple):
 
     def exactly(self, fit: Fit) -> Fit:
         """The same with what they do together, and their covariance, at the sizes found."""
-        for _ in range(CORRECTIONS):
+        for _ in range(CORRECTIONS if math.isfinite(fit.square) else 0):
             mean, covariance = self.bends.moments(fit.sizes)
             whiten = self._whitening(covariance + BACKGROUND * self.bends.covariance)
             fit = self._fit(fit.faults, fit.sizes, whiten, mean - self.bends.drift(fit.sizes))
@@ -223,7 +223,8 @@ class Search(NamedTuple):
         with np.errstate(all="ignore"):  # SciPy's, where samples have hardly any spread
             found = least_squares(away, inside, cast("Any", slopes), (low, high), x_scale="jac")
         sizes = dict(zip(names, map(float, found.x), strict=True))
-        return Fit(faults, sizes, 2 * float(found.cost), len(off) - len(names))
+        square = 2 * float(found.cost) if self.bends.possible(sizes) else math.inf
+        return Fit(faults, sizes, square, len(off) - len(names))
 
     def _square(self, sizes: Sizes, whiten: Whitening, mean: Features) -> float:
         away = whiten @ (self.seen - mean - self.bends.drift(sizes))
