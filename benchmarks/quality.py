@@ -11,7 +11,7 @@ import argparse
 import platform
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +130,24 @@ def transfer(other: Results) -> list[str]:
         "baseline: all have the defaults, and the protocol is the same. Numbers are the mean over "
         f"{len(other.seeds)} seeds, from the smallest to the largest in brackets.",
         table(other, "kl", three, best=min),
+        "Families with a larger mean than a baseline's, by whatever margin; a small one may be "
+        "chance.",
+        behind(other, ("kde", "gmm_mean")),
     ]
+
+
+def behind(other: Results, baselines: Sequence[str]) -> str:
+    """Which families are further from each target than a baseline is, by their mean KL."""
+    rows = [["further than", *other.targets]]
+    for baseline in baselines:
+        entries = []
+        for target in other.targets:
+            limit = statistics.fmean(values(other, target, baseline, "kl"))
+            found = {name: values(other, target, name, "kl") for name in other.families}
+            names = [f"`{n}`" for n, v in found.items() if v and statistics.fmean(v) > limit]
+            entries.append(", ".join(names) or "none")
+        rows.append([f"`{baseline}`", *entries])
+    return markdown(rows)
 
 
 def three(value: float) -> str:

@@ -2,11 +2,14 @@
 
 import json
 from importlib import resources
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 import floors as floors_script
 import quality
+from densitometer.findings.results import Results
 from densitometer.scoring import floors
 from densitometer.targets import STUDIED, TARGETS
 from densitometer.targets.rings import Rings
@@ -53,6 +56,15 @@ def test_an_entry_is_the_mean_over_seeds_beside_the_extremes_and_its_goal():
     assert quality.entry([], 0.1, quality.three, min) == "–"
     assert quality.lacking(2, 3) == " of 2 seeds only"
     assert quality.lacking(3, 3) == quality.lacking(0, 3) == ""
+
+
+def test_a_family_is_behind_a_baseline_if_its_mean_is_larger(monkeypatch):
+    found = {"kde": [0.2, 0.4], "near": [0.1, 0.2], "far": [0.1, 0.6], "gan": []}
+    monkeypatch.setattr(quality, "values", lambda other, target, name, metric: found[name])
+    other = SimpleNamespace(targets=("rings",), families=("near", "far", "gan"))
+    head, _, row = quality.behind(cast("Results", other), ["kde"]).splitlines()
+    assert head == "| further than | rings |"
+    assert row == "| `kde` | `far` |"
 
 
 def test_no_hyper_parameter_was_chosen_on_the_targets_of_transfer():
