@@ -76,13 +76,13 @@ Cards = list[dict[str, float]]
 
 
 def true_samples(pool: ProcessPoolExecutor) -> list[tuple[str, Cards]]:
-    """The scores of fresh true samples of every target."""
+    """The scores of fresh true samples of every target of the study."""
     from densitometer import targets
 
     seeds = range(FIRST_SEED, FIRST_SEED + REPEATS)
     return [
         (name, list(pool.map(scores, [(name, "truth", N, s) for s in seeds], chunksize=5)))
-        for name in targets.TARGETS
+        for name in targets.STUDIED
     ]
 
 
@@ -105,9 +105,9 @@ def calibration(found: list[tuple[str, Cards]]) -> list[str]:
         true = np.mean([verdict(known, card).passes for card in whole])
         passed[name] = f"{100 * true:.1f}"
     shares["**verdict of all**"] = passed
-    lines = [f"| | {' | '.join(targets.TARGETS)} |", "|---|" + "---|" * len(targets.TARGETS)]
+    lines = [f"| | {' | '.join(targets.STUDIED)} |", "|---|" + "---|" * len(targets.STUDIED)]
     for metric, by_target in shares.items():
-        cells = [by_target.get(t, "–") for t in targets.TARGETS]
+        cells = [by_target.get(t, "–") for t in targets.STUDIED]
         lines.append(f"| {metric if '*' in metric else f'`{metric}`'} | {' | '.join(cells)} |")
     return lines
 

@@ -10,12 +10,12 @@ import pytest
 
 import densitometer as dm
 from densitometer.registry import Registry
-from densitometer.targets import TARGETS
+from densitometer.targets import STUDIED, TARGETS
 
 
 def test_members_by_name():
-    assert list(TARGETS) == ["spiral", "pinwheel", "checkerboard", "gaussian_mixture"]
-    assert len(TARGETS) == 4
+    assert list(TARGETS) == [*STUDIED, "two_moons", "rings", "swiss_roll"]
+    assert len(TARGETS) == 7
     assert "spiral" in TARGETS
     assert "Spiral" not in TARGETS
 

@@ -23,6 +23,7 @@ def test_each_member_of_ours_has_its_label():
     assert [label(name) for name in FAMILIES] == ["EBM", "SM", "DSM", "VAE", "DDPM", "CNF", "GAN"]
     assert [label(name) for name in TARGETS] == [
         "Spiral", "Pinwheel", "Checkerboard", "Gaussian mixture",
+        "Two moons", "Rings", "Swiss roll",
     ]  # fmt: skip
 
 
@@ -92,6 +93,7 @@ def test_a_target_has_its_own_words_in_a_sentence(monkeypatch):
         monkeypatch.setitem(TARGETS._members, name, f"{__name__}:{name}")
     assert [in_prose(name) for name in TARGETS] == [
         "the spiral", "the pinwheel", "the checkerboard", "the Gaussian mixture",
+        "the two moons", "the rings", "the Swiss roll",
         "Wider", "Tight spiral",
     ]  # fmt: skip
     assert in_prose("unheard_of") == "unheard_of"

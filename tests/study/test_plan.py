@@ -4,6 +4,7 @@ import pytest
 
 from densitometer.errors import UsageError
 from densitometer.study.plan import PROTOCOLS, REFERENCES, Plan, family_of
+from densitometer.targets import STUDIED, TARGETS
 
 PLAN = """
 budget = "smoke"
@@ -28,6 +29,12 @@ def written(folder, text, name="plan.toml"):
     path = folder / name
     path.write_text(text)
     return path
+
+
+def test_a_plan_that_names_none_has_the_targets_of_the_study():
+    assert Plan.make().targets == STUDIED
+    assert set(STUDIED) < set(TARGETS)
+    assert Plan.make(targets=TARGETS).targets == tuple(TARGETS)
 
 
 def test_a_person_s_plan_is_what_the_options_ask_for(tmp_path):

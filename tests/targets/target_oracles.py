@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import i0e
 
 
 class Cells(NamedTuple):
@@ -73,6 +74,9 @@ CELLS = {
     "pinwheel": disc_cells(10, 60, 6),
     "checkerboard": square_cells(5.0, 0.5, 2),
     "gaussian_mixture": square_cells(2.4, 0.1, 6),
+    "two_moons": square_cells(2.4, 0.1, 4),
+    "rings": square_cells(3.6, 0.1, 4),
+    "swiss_roll": square_cells(4.4, 0.2, 4),
 }
 
 
@@ -82,21 +86,40 @@ def log_sum_exp(terms: np.ndarray) -> np.ndarray:
 
 
 def spiral(x: np.ndarray, turns=3.0, growth=0.05, noise=0.04) -> np.ndarray:
-    """Composite Gauss–Legendre: short panels of 10 nodes, unlike the single rule of the target."""
-    edges = np.linspace(0, 2 * math.pi * turns, 401)
+    angle, weight = panels(0, 2 * math.pi * turns, 400)
+    return blurred(x, growth * angle * np.exp(1j * angle), weight, noise)
+
+
+def swiss_roll(x: np.ndarray, start=0.75, turns=1.5, growth=0.2, noise=0.2) -> np.ndarray:
+    angle, weight = panels(2 * math.pi * start, 2 * math.pi * (start + turns), 100)
+    return blurred(x, growth * angle * np.exp(1j * angle), weight, noise)
+
+
+def two_moons(x: np.ndarray, radius=1.0, noise=0.1) -> np.ndarray:
+    """As in scikit-learn: the lower moon is 1 + i/2 − the upper one; then centred at 0."""
+    angle, weight = panels(0, math.pi, 60)
+    upper = np.exp(1j * angle)
+    curve = np.concatenate([upper, 1 + 0.5j - upper]) - (0.5 + 0.25j)
+    return blurred(x, radius * curve, np.tile(weight, 2) / 2, noise)
+
+
+def panels(first: float, last: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Composite Gauss–Legendre: short panels of 10 nodes, where the targets have one long rule."""
+    edges = np.linspace(first, last, count + 1)
     unit, unit_weight = np.polynomial.legendre.leggauss(10)
     half = 0.5 * np.diff(edges)[:, None]
-    angle = (0.5 * (edges[1:] + edges[:-1])[:, None] + half * unit).ravel()
-    log_weight = np.log((half * unit_weight).ravel() / edges[-1] / (2 * math.pi * noise**2))
-    radius = growth * angle
+    at = (0.5 * (edges[1:] + edges[:-1])[:, None] + half * unit).ravel()
+    return at, (half * unit_weight).ravel() / (last - first)
+
+
+def blurred(x: np.ndarray, curve: np.ndarray, weight: np.ndarray, noise: float) -> np.ndarray:
+    """Gaussians at points of the complex plane, in parts that fit into the memory."""
+    real, imaginary = np.real(curve), np.imag(curve)
+    log_weight = np.log(weight / (2 * math.pi * noise**2))
     chunks = [
         log_sum_exp(
             log_weight
-            - (
-                (part[:, :1] - radius * np.cos(angle)) ** 2
-                + (part[:, 1:] - radius * np.sin(angle)) ** 2
-            )
-            / (2 * noise**2)
+            - ((part[:, :1] - real) ** 2 + (part[:, 1:] - imaginary) ** 2) / (2 * noise**2)
         )
         for part in np.array_split(x, 1 + len(x) // 500)
     ]
@@ -129,9 +152,20 @@ def gaussian_mixture(x: np.ndarray, components=7, radius=1.2, noise=0.12) -> np.
     return log_sum_exp(-0.5 * (distance / noise) ** 2) - constant
 
 
+def rings(x: np.ndarray, count=4, radius=3.0, noise=0.08) -> np.ndarray:
+    """Each ring's share of the density of ‖x‖, a Rice distribution, over the circumference."""
+    r = np.hypot(*x.T)[:, None]
+    radii = radius * np.arange(1, count + 1) / count
+    exponent = -0.5 * ((r - radii) / noise) ** 2 + np.log(i0e(r * radii / noise**2))
+    return log_sum_exp(exponent) - math.log(2 * math.pi * noise**2 * count)
+
+
 LOG_DENSITIES = {
     "spiral": spiral,
     "pinwheel": pinwheel,
     "checkerboard": checkerboard,
     "gaussian_mixture": gaussian_mixture,
+    "two_moons": two_moons,
+    "rings": rings,
+    "swiss_roll": swiss_roll,
 }

@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +28,10 @@ from densitometer.targets.certificate import Certificate, certify
 from densitometer.targets.checkerboard import Checkerboard
 from densitometer.targets.gaussian_mixture import GaussianMixture
 from densitometer.targets.pinwheel import Pinwheel
+from densitometer.targets.rings import Rings
 from densitometer.targets.spiral import Spiral
+from densitometer.targets.swiss_roll import SwissRoll
+from densitometer.targets.two_moons import TwoMoons
 
 SIZE = 100_000
 """Draws behind a certificate here: its errors are twice those of `certificate.N`."""
@@ -42,6 +46,9 @@ OTHERS: dict[Target, Callable[[], Cells]] = {
     Pinwheel(arms=2, twist=1.0, noise=3.0): lambda: disc_cells(20, 60, 6),
     Checkerboard(squares=6, side=0.5): lambda: square_cells(2.0, 0.5, 2),
     Checkerboard(squares=2, side=3.0): lambda: square_cells(4.5, 1.5, 2),
+    TwoMoons(radius=2.0, noise=0.4): lambda: square_cells(6.0, 0.4, 4),
+    Rings(count=2, radius=1.0, noise=0.3): lambda: square_cells(3.0, 0.3, 4),
+    SwissRoll(start=0.5, turns=1.0, growth=0.3, noise=0.4): lambda: square_cells(6.0, 0.4, 4),
 }
 """Targets of other parameters than the default ones, and cells that cover each."""
 
@@ -152,6 +159,9 @@ def test_what_is_shipped_has_not_changed():
         "pinwheel": (1.0, -0.09190466, -5.145),
         "checkerboard": (4.0, math.log(32), -math.log(32) - 1e-3),
         "gaussian_mixture": (2.0, 0.54321751, -6.450),
+        "two_moons": (2.2, 1.00758483, -5.931),
+        "rings": (3.6, 2.62318277, -7.669),
+        "swiss_roll": (4.2, 2.66964617, -7.322),
     }
 
 
@@ -228,6 +238,22 @@ def test_a_density_that_is_edited_gets_a_certificate_of_its_own(tmp_path, monkey
         (tmp_path / f"own_{module}.py").write_text(source + line)
         own = importlib.import_module(f"own_{module}").Own(noise=0.2)
         names.append(certificate._cache_name(own))
+    assert None not in names
+    assert names[0] != names[1]
+
+
+def test_a_base_class_that_is_edited_changes_the_certificates_of_its_targets(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    base = "from densitometer.targets.gaussian_mixture import GaussianMixture as Base\n"
+    (tmp_path / "shared.py").write_text(base)
+    (tmp_path / "heir.py").write_text("from shared import Base\n\n\nclass Own(Base):\n    pass\n")
+    names = []
+    for line in ("", "\n\nclass Edited(Base):\n    smooth = False\n\n\nBase = Edited\n"):
+        (tmp_path / "shared.py").write_text(base + line)
+        for module in ("heir", "shared"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        importlib.invalidate_caches()
+        names.append(certificate._cache_name(importlib.import_module("heir").Own(noise=0.2)))
     assert None not in names
     assert names[0] != names[1]
 

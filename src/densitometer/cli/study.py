@@ -14,7 +14,7 @@ from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
 from densitometer.metrics import METRICS
 from densitometer.study.plan import DEVICES, MOST_SEEDS, PROTOCOLS, REFERENCES, Plan
-from densitometer.targets import TARGETS
+from densitometer.targets import STUDIED, TARGETS
 
 
 def add_to(commands: Any) -> None:
@@ -24,7 +24,8 @@ def add_to(commands: Any) -> None:
     )
     add("--out", type=Path, default=Path("out/study"), metavar="DIR", help="folder (%(default)s)")
     add("--families", nargs="+", metavar="FAMILY", help=f"of {', '.join(FAMILIES)} (all)")
-    add("--targets", nargs="+", metavar="TARGET", help=f"of {', '.join(TARGETS)} (all)")
+    default = f"the first {len(STUDIED)}"
+    add("--targets", nargs="+", metavar="TARGET", help=f"of {', '.join(TARGETS)} ({default})")
     add("--seeds", type=whole_number(1, MOST_SEEDS), metavar="N", help="how many (1)")
     add("--budget", choices=list(PROTOCOLS), help="(standard)")
     add(

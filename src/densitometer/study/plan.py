@@ -20,7 +20,7 @@ from densitometer import families as all_families
 from densitometer.counts import check_count, check_seed
 from densitometer.errors import UsageError
 from densitometer.families import FAMILIES
-from densitometer.targets import TARGETS
+from densitometer.targets import STUDIED, TARGETS
 
 DEVICES = ("cpu", "gpu")
 """Kinds of devices that cells can be computed on."""
@@ -99,7 +99,7 @@ class Plan:
         device: str = "cpu",
         protocol: Mapping[str, int] | None = None,
     ) -> "Plan":
-        """A plan for some families and targets, by default all.
+        """A plan for some families and targets, by default all families on `STUDIED` targets.
 
         Args:
             families: by name, the hyper-parameters that differ from their defaults. A list of
@@ -138,7 +138,7 @@ class Plan:
                 for variant, values in _variants(name, changed)
             },
             targets=tuple(
-                dict.fromkeys(TARGETS.check(t) for t in (TARGETS if targets is None else targets))
+                dict.fromkeys(TARGETS.check(t) for t in (STUDIED if targets is None else targets))
             ),
             seeds=seeds,
             budget=budget,

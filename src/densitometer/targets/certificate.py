@@ -74,8 +74,8 @@ class Certificate:
 def certificate_of(target: "Target") -> Certificate:
     """What `certify` finds, computed once: it is cached in memory and on disk.
 
-    The key is made of the target's `repr` and the source of the module that defines it, so that a
-    density that is edited gets a certificate of its own.
+    The key is made of the target's `repr` and the source of the modules that define it and its base
+    classes, so that a density that is edited gets a certificate of its own.
 
     Raises:
         UsageError: the target contradicts itself, as `certify` says.
@@ -141,8 +141,9 @@ def _cached(target: "Target") -> Certificate:
 
 def _cache_name(target: "Target") -> str | None:
     """The file's name in the cache; None if no file has the target's source, as in a notebook."""
+    kinds = [kind for kind in type(target).__mro__ if dataclasses.is_dataclass(kind)]
     try:
-        source = inspect.getsource(inspect.getmodule(type(target)) or type(target))
+        source = "".join(inspect.getsource(inspect.getmodule(kind) or kind) for kind in kinds)
     except (OSError, TypeError):
         return None
     key = hashlib.sha256(f"{VERSION} {target!r} {source}".encode()).hexdigest()[:16]
