@@ -63,10 +63,11 @@ class KDELogLikelihood(KDELikelihood):
 
 
 class CrossValidatedKDELogLikelihood(KDELikelihood):
-    """`KDELogLikelihood` with the bandwidth that maximises the leave-one-out likelihood.
+    """Mean log-density of true points under a KDE of the samples, bandwidth by cross-validation.
 
-    Nats, larger is better, cost O(n·m). Far less biased than the default; still an estimate
-    whose ceiling is the truth's row. The error leaves out that the bandwidth
+    The bandwidth is that which maximises the leave-one-out likelihood of the samples. Nats, larger
+    is better, cost O(n·m). Far less biased than the default; still an estimate whose ceiling is the
+    truth's row. The error leaves out that the bandwidth
     scatters too. Source: Habbema, Hermans & van den Broek (1974).
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OffSupport(Metric):
-    """The share of the model's samples outside the truth's 99.9 % highest-density region.
+    """How many of the model's samples lie outside the truth's 99.9 % highest-density region.
 
     The region is {x : log p(x) ≥ the target's `hdr_log_density`}. Between 0 and 1; a perfect model
     scores 0.001, and 0 where the truth is uniform. It sees leaks, not missing modes. The error is
@@ -51,7 +51,7 @@ class OffSupport(Metric):
 
 
 class Duplicates(Metric):
-    """The share of the model's samples that repeat another one exactly: 1 − distinct / n.
+    """How many of the model's samples repeat another one exactly: 1 − distinct / n.
 
     Between 0 and 1; 0 for every distribution with a density. Cost O(n log n). It sees a generator
     that has collapsed onto a few points, samples drawn with replacement from a table, and rounding

@@ -51,7 +51,7 @@ FAR = 1e6
 
 
 class MMD2(Metric):
-    """Squared maximum mean discrepancy E k(X, X') + E k(Y, Y') − 2 E k(X, Y), without bias.
+    """E k(X, X') + E k(Y, Y') − 2 E k(X, Y), without bias.
 
     X and Y are the model's and the truth's, primes independent copies, and k a mean of two Gaussian
     kernels, exp(−Σ_a (x_a − y_a)² / (2 f² widths_a²)) with f = 0.1 and f = 1, weighted by f^(−d/2)
@@ -99,7 +99,7 @@ class TwoSample(Metric):
 
 
 class EnergyDistance(TwoSample):
-    """Energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, without bias.
+    """2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, without bias.
 
     Data units; 0 for equal distributions, larger is worse; a perfect sampler's values scatter
     around 0 as 1/n. Cost O(n² d). It is `MMD2` with the kernel −‖x − y‖ (Sejdinovic et al., 2013),
@@ -118,7 +118,7 @@ class EnergyDistance(TwoSample):
 
 
 class SlicedW2(TwoSample):
-    """Sliced 2-Wasserstein distance: the root of the mean over directions of W₂² on a line.
+    """The root of the mean over directions of W₂² on a line.
 
     On a line the optimal matching is that of the ranks. The directions are 100, equally spaced in
     the plane and otherwise random, always the same. Data units; 0 for equal distributions, larger
@@ -146,7 +146,7 @@ class SlicedW2(TwoSample):
 
 
 class W2(TwoSample):
-    """2-Wasserstein distance: √min over matchings σ of the mean of ‖x_i − y_σ(i)‖².
+    """√min over matchings σ of the mean of ‖x_i − y_σ(i)‖².
 
     Data units; 0 for equal distributions, larger is worse. Exact, of 1000 points of each sample at
     most, chosen at random, because it costs O(n³). It sees everything, at the price of its floor: a
@@ -171,7 +171,7 @@ class W2(TwoSample):
 
 
 class C2ST(TwoSample):
-    """Classifier two-sample test: how often a classifier distinguishes samples from the truth.
+    """How often a classifier distinguishes samples from the truth.
 
     Its accuracy on points that it has not been trained on, each of the 2n held out once in five
     folds. 0.5 when it cannot distinguish them, 1 when it always can, and never above (1 + V)/2 but
