@@ -2,8 +2,9 @@
 
 Every metric on samples judges 2000 samples again and again, true ones and blurred ones, each time
 fresh ones beside fresh true points. The ratio in the table is the root mean square of the errors
-that it states over the standard deviation of its values, known to about 1/√(2 (R − 1)) from R
-repeats. What has been measured is kept: more repeats go on from there. Half an hour on one core:
+that it states over the standard deviation of its values, with the ratio's own error by the
+jackknife: from R repeats about 1/√(2 (R − 1)), and more where a distribution has a heavy tail. What
+has been measured is kept: more repeats go on from there. Half an hour on one core:
 
     python benchmarks/errors.py
 """
@@ -15,6 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from densitometer.system.processes import configure_numerics
 from pages import fill
@@ -24,11 +26,13 @@ FIRST_SEED = 1_600_000_000
 
 REPEATS = 100
 N = 2000
-SAMPLERS = ("truth", "blur")
+SAMPLERS = {"truth": "true", "blur": "blurred"}
 """By their names in `planted.py`; the blur is by 0.1 standard deviations."""
 
 BEYOND = 0.15
-"""By how much a ratio differs from 1 that is printed bold."""
+"""By how much a ratio differs from 1 that is printed bold, if that is no chance."""
+
+Numbers = Float[np.ndarray, " n"]
 
 Column = tuple[str, str]
 """A target and a sampler."""
@@ -70,28 +74,34 @@ def measure(path: Path, repeats: int) -> None:
                         file.write(json.dumps([name, sampler, seed, numbers]) + "\n")
 
 
-def ratio(numbers: dict[int, tuple[float, float]]) -> str:
-    """Stated error over scatter, as it is printed."""
+def ratio(values: Numbers, errors: Numbers) -> float:
+    """Stated error over scatter."""
+    return math.sqrt(np.mean(errors**2)) / float(values.std(ddof=1))
+
+
+def shown(numbers: dict[int, tuple[float, float]]) -> str:
+    """The ratio and its error, as they are printed."""
     values, errors = np.array([*numbers.values()]).T
-    scatter = float(values.std(ddof=1))
-    if scatter == 0:
+    if np.ptp(values) == 0:
         return f"always {values[0]:g}"
-    found = math.sqrt(np.mean(errors**2)) / scatter
-    return f"**{found:.2f}**" if abs(found - 1) > BEYOND else f"{found:.2f}"
+    found, n = ratio(values, errors), len(values)
+    without = [ratio(np.delete(values, i), np.delete(errors, i)) for i in range(n)]
+    error = math.sqrt(n - 1) * float(np.std(without))
+    off = abs(found - 1) > max(BEYOND, 2 * error)
+    return f"**{found:.2f}** ± {error:.2f}" if off else f"{found:.2f} ± {error:.2f}"
 
 
 def table(found: Values) -> list[str]:
-    """A line a metric: for each target the ratio for true and for blurred samples."""
-    from densitometer import targets
+    """Two lines a metric, of true and of blurred samples, with a ratio for each target."""
+    from densitometer import metrics, targets
 
-    lines = [f"| | {' | '.join(targets.TARGETS)} |", "|---|" + "---|" * len(targets.TARGETS)]
-    for metric, columns in found.items():
-        cells = []
-        for target in targets.TARGETS:
-            both = [columns[target, s] for s in SAMPLERS if (target, s) in columns]
-            said = list(dict.fromkeys(ratio(numbers) for numbers in both if len(numbers) > 1))
-            cells.append(" / ".join(said if len(said) > 1 else 2 * said) or "–")
-        lines.append(f"| `{metric}` | {' | '.join(cells)} |")
+    lines = [f"| | | {' | '.join(targets.TARGETS)} |", "|---|---|" + "---|" * len(targets.TARGETS)]
+    for metric in (name for name in metrics.METRICS if name in found):
+        columns = found[metric]
+        for sampler, name in SAMPLERS.items():
+            of_targets = (columns.get((target, sampler)) for target in targets.TARGETS)
+            cells = [shown(numbers) if numbers else "–" for numbers in of_targets]
+            lines.append(f"| `{metric}` | {name} | {' | '.join(cells)} |")
     return lines
 
 

@@ -115,6 +115,23 @@ def test_the_error_under_equal_laws_is_that_of_a_degenerate_statistic(metric):
     assert stated / got[:, 0].std(ddof=1) == pytest.approx(1, rel=0.3)
 
 
+@pytest.mark.parametrize("functions", [1, 4])
+def test_the_error_of_a_statistic_of_few_functions_is_right_under_equal_laws(functions):
+    """‖x̄ − ȳ‖², less its mean, is a sum of as many chi-squares as there are coordinates."""
+    rng, n = np.random.default_rng(0), 40
+    got = [
+        two_sample._discrepancy(lambda a, b: a @ b.T, *rng.normal(size=(2, n, functions)))[:2]
+        for _ in range(1500)
+    ]
+    values, errors = np.array(got).T
+    assert values.std(ddof=1) == pytest.approx(math.sqrt(8 * functions) / n, rel=0.15)
+    stated = math.sqrt(np.mean(errors**2))
+    assert stated / values.std(ddof=1) == pytest.approx(1, rel=0.15)
+    features = rng.normal(size=(400, functions))
+    found = two_sample._concentration(features @ features.T - np.diag((features**2).sum(axis=1)))
+    assert found == pytest.approx(1 / functions, rel=0.2)
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_wasserstein_distances_of_a_shifted_sample(d):
     rng = np.random.default_rng(0)
