@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 import densitometer as dm
+from densitometer.metrics import METRICS
 from densitometer.registry import Registry
 from densitometer.targets import STUDIED, TARGETS
 
@@ -47,6 +48,13 @@ def test_source_says_what_the_class_is(name):
     assert [f.annotation for f in read] == [cast(type, f.type).__name__ for f in imported]
     assert all(f.doc for f in read)
     assert TARGETS.summary(name) == TARGETS[name].__doc__.split("\n")[0]
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_what_a_metric_is_does_not_repeat_its_label(name):
+    """The two stand one after the other, with a colon between."""
+    summary = METRICS.summary(name).lower().removeprefix("the ")
+    assert not summary.startswith(METRICS.label(name).split(" of ")[0].lower())
 
 
 def test_reading_and_listing_import_neither_jax_nor_matplotlib():

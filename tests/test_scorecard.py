@@ -10,6 +10,7 @@ import densitometer as dm
 from densitometer.estimates import Provenance
 from densitometer.models import HasDensity, Standardiser
 from densitometer.scoring.baselines import KDE, Truth
+from densitometer.scoring.floors import Floor, Floors
 from densitometer.scoring.scorecard import Row, Scorecard, score_samples
 
 TARGET = "gaussian_mixture"
@@ -54,6 +55,19 @@ def test_a_perfect_model_scores_as_the_truth(perfect):
     assert perfect["bhattacharyya_exact"].value == pytest.approx(1)
     assert abs(perfect["log_true_density"].value) < 4 * perfect["log_true_density"].stderr
     assert perfect.impossible() == []
+
+
+def test_the_text_shows_no_floor_with_values_that_cannot_be():
+    """The floor of a number on densities is the truth's value, give or take the number's error."""
+    floors = Floors(2000, 10_000, 200, 1.0, {"w2": Floor(-0.1, 0.1, 0.2)})
+    numbers = {"kl": (0.002, 0.004), "bhattacharyya_exact": (0.999, 0.003), "w2": (0.15, 0.01)}
+    rows = [Row("t", "f", 0, m, value, error, "exact") for m, (value, error) in numbers.items()]
+    text = str(Scorecard(tuple(rows), floors)).splitlines()
+    shown = {line.split()[0]: line for line in text if " to " in line}
+    assert "0.0000 to 0.0078" in shown["kl"]
+    assert "0.9941 to 1.0000" in shown["bhattacharyya_exact"]
+    assert "0.0000 to 0.2000" in shown["w2"]
+    assert "-" not in shown["kl"] + shown["w2"]
 
 
 def test_every_row_says_where_it_comes_from(perfect):

@@ -31,12 +31,23 @@ def gaussian_log_prob(x: np.ndarray, mean=MEAN, covariance=COVARIANCE) -> np.nda
     return -0.5 * np.sum(white**2, axis=0) - 0.5 * log_det
 
 
-class Shifted(HasDensity):
-    """N(mean, I)."""
+class Normal(HasDensity):
+    """N(0, I) in standardised coordinates."""
 
     standardiser: Standardiser
-    mean: jax.Array
     density_provenance: ClassVar[Provenance] = EXACT
+
+    def _sample(self, key):
+        return jax.random.normal(key, (self.dim,))
+
+    def _log_prob(self, z):
+        return log_normal(z)
+
+
+class Shifted(Normal):
+    """N(mean, I)."""
+
+    mean: jax.Array
 
     def _sample(self, key):
         return self.mean + jax.random.normal(key, self.mean.shape)

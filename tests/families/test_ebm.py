@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import optimize
+from scipy.spatial import KDTree
 
 import toy
 from densitometer import checkpoint, training
-from densitometer.blocks.energies import SPREAD, Energy, log_normaliser
+from densitometer.blocks.energies import POPULATION, SPREAD, Energy, log_normaliser
 from densitometer.families.ebm import (
     EBM,
+    PER_SAMPLE,
     Chains,
     EBMInfo,
+    EBMModel,
     Proposal,
     contrast,
     log_normaliser_estimate,
@@ -89,6 +92,19 @@ def test_the_proposal_integrates_to_one_and_its_draws_follow_it(proposal):
     # In random order: the first half has the same mixture as the second.
     halves = draws.reshape(2, -1, 2).mean(axis=1)
     assert np.all(np.abs(halves[0] - halves[1]) < 4 * sd * np.sqrt(4 / n))
+
+
+def test_a_path_leads_from_draws_of_the_proposal_to_the_samples(proposal):
+    key = jax.random.key(3)
+    model = EBMModel(Standardiser(jnp.array([1.0, 2.0]), jnp.ones(2)), Quadratic.of(), proposal)
+    path = np.asarray(model.path(key, POPULATION, 9))
+    # Programs may round differently, and a move is then accepted in one and not in the other.
+    same = np.isclose(path[-1], model.sample(key, POPULATION), atol=1e-3).all(axis=1)
+    assert same.mean() > 0.99
+    assert np.all(path[-1] != path[0])
+    draws = proposal.sample(jax.random.split(key, 3)[0], PER_SAMPLE * POPULATION)
+    away, _ = KDTree(np.asarray(draws)).query(path[0] - np.array([1.0, 2.0]))
+    assert away.max() < 1e-5
 
 
 def test_the_normaliser_comes_from_the_proposal(proposal):

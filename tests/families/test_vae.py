@@ -178,6 +178,29 @@ def test_the_marginal_of_a_bent_decoder_is_the_integral():
     assert np.abs(error(64, 1, 1)).std() > 3 * np.abs(adaptive).std()
 
 
+def test_the_marginal_is_as_accurate_as_it_says_where_it_is_worst():
+    """Among draws and points beside them, by how far a coarse one is from it."""
+    bent = Bent(decoder().mlp, 2, min_sd=1e-9)
+    draws = VAEModel(Standardiser.identity(2), Autoencoder(encoder(), bent)).sample(
+        jax.random.key(6), 400
+    )
+    beside = draws + 0.7 * jax.random.normal(jax.random.key(7), draws.shape)
+    points = jnp.concatenate([draws, beside])
+
+    def log_density(*size):
+        mixture = marginal(bent, *size)
+        return np.asarray(jax.lax.map(mixture.log_prob, points, batch_size=100))
+
+    fine, coarse = log_density(), log_density(64, 1, 1)
+    worst = np.argsort(np.where(fine > -8, np.abs(fine - coarse), 0.0))[-40:]
+    exact = np.asarray(jax.jit(lambda x: brute_force(bent, x, 800))(points[worst]))
+    error = np.abs(fine[worst] - exact)
+    assert np.sum(exact < -5) > 10
+    assert error.max() < 0.1
+    assert error[exact > -5].max() < 0.05
+    assert np.abs(coarse[worst] - exact).max() > 0.3
+
+
 def test_the_marginal_integrates_to_one_however_coarse():
     for size in ((64, 1, 1), (64, 12, 1024)):
         mixture = marginal(Bent(decoder().mlp, 2, min_sd=1e-9), *size)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import densitometer as dm
 from densitometer import metrics
-from densitometer.metrics import kde, two_sample
+from densitometer.metrics import kde, transport, two_sample
 from densitometer.metrics.order import in_random_order
 from densitometer.metrics.rows import Duplicates
 from densitometer.models import Model, Standardiser
@@ -118,7 +118,7 @@ def test_a_shift_of_the_mean_has_the_error_of_a_mean():
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_metric_depends_on_the_order_of_rows(name, monkeypatch):
     monkeypatch.setattr(evidence, "N_COMPARED", 120)  # the cut, too, is of a set
-    monkeypatch.setattr(two_sample, "MATCHED", 70)
+    monkeypatch.setattr(transport, "MATCHED", 70)
     monkeypatch.setattr(kde, "LEFT_OUT", 90)
     x = true_samples(name).astype(np.float32)
     as_drawn = judged(name, x)
@@ -139,8 +139,8 @@ def test_no_metric_depends_on_the_order_of_rows(name, monkeypatch):
     "compared",
     [
         two_sample.EnergyDistance.of,
-        two_sample.SlicedW2.of,
-        two_sample.W2.of,
+        transport.SlicedW2.of,
+        transport.W2.of,
         two_sample.C2ST.of,
         two_sample.Precision.of,
         two_sample.Recall.of,
@@ -150,7 +150,7 @@ def test_no_metric_depends_on_the_order_of_rows(name, monkeypatch):
     ],
 )
 def test_nor_does_a_metric_that_is_called_alone(compared, monkeypatch):
-    monkeypatch.setattr(two_sample, "MATCHED", 70)
+    monkeypatch.setattr(transport, "MATCHED", 70)
     monkeypatch.setattr(kde, "LEFT_OUT", 90)
     x, y = true_samples("gaussian_mixture"), true_samples("gaussian_mixture", seed=6)
     grouped = compared(x[np.argsort(x[:, 0])], y[np.argsort(y[:, 1])])
@@ -161,7 +161,7 @@ def test_samples_grouped_by_component_are_matched_as_any():
     """Half of the components alone would be further away by most of the circle's radius."""
     x, y = true_samples("gaussian_mixture", 2000), true_samples("gaussian_mixture", 2000, seed=6)
     arm = np.argsort(np.arctan2(x[:, 1], x[:, 0]))
-    assert two_sample.W2.of(x[arm], y).value < 0.3
+    assert transport.W2.of(x[arm], y).value < 0.3
 
 
 def test_the_order_is_random_and_that_of_the_set():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import densitometer as dm
+import toy
 from densitometer import families, metrics
 from densitometer.errors import UsageError
 from densitometer.estimates import EXACT, Provenance
-from densitometer.gaussian import log_normal
 from densitometer.metrics import scores
 from densitometer.models import HasDensity, HasScore, Standardiser
 from densitometer.scoring import evidence as module
@@ -21,17 +21,10 @@ from densitometer.scoring.evidence import Evidence, absences
 STANDARDISER = Standardiser(jnp.array([1.0, -1.0]), jnp.array([2.0, 0.5]))
 
 
-class Torn(HasDensity, HasScore):
+class Torn(toy.Normal, HasScore):
     """The density of N(0, I) and the score of N(m, I), m = (1, 2), in standardised coordinates."""
 
     standardiser: Standardiser = STANDARDISER
-    density_provenance: ClassVar[Provenance] = EXACT
-
-    def _sample(self, key):
-        return jax.random.normal(key, (2,))
-
-    def _log_prob(self, z):
-        return log_normal(z)
 
     def _score(self, z):
         return jnp.array([1.0, 2.0]) - z

@@ -8,15 +8,15 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from densitometer.metrics import two_sample
+from densitometer.metrics import transport, two_sample
 from densitometer.metrics.order import in_random_order
 
 ONES = np.ones(2)
 METRICS = {
     "mmd2": lambda x, y: two_sample.MMD2.of(x, y, np.ones(x.shape[1])),
     "energy_distance": two_sample.EnergyDistance.of,
-    "sliced_w2": two_sample.SlicedW2.of,
-    "w2": two_sample.W2.of,
+    "sliced_w2": transport.SlicedW2.of,
+    "w2": transport.W2.of,
     "c2st": two_sample.C2ST.of,
     "precision": two_sample.Precision.of,
     "recall": two_sample.Recall.of,
@@ -115,14 +115,31 @@ def test_the_error_under_equal_laws_is_that_of_a_degenerate_statistic(metric):
     assert stated / got[:, 0].std(ddof=1) == pytest.approx(1, rel=0.3)
 
 
+@pytest.mark.parametrize("functions", [1, 4])
+def test_the_error_of_a_statistic_of_few_functions_is_right_under_equal_laws(functions):
+    """‖x̄ − ȳ‖², less its mean, is a sum of as many chi-squares as there are coordinates."""
+    rng, n = np.random.default_rng(0), 40
+    got = [
+        two_sample._discrepancy(lambda a, b: a @ b.T, *rng.normal(size=(2, n, functions)))[:2]
+        for _ in range(1500)
+    ]
+    values, errors = np.array(got).T
+    assert values.std(ddof=1) == pytest.approx(math.sqrt(8 * functions) / n, rel=0.15)
+    stated = math.sqrt(np.mean(errors**2))
+    assert stated / values.std(ddof=1) == pytest.approx(1, rel=0.15)
+    features = rng.normal(size=(400, functions))
+    found = two_sample._concentration(features @ features.T - np.diag((features**2).sum(axis=1)))
+    assert found == pytest.approx(1 / functions, rel=0.2)
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_wasserstein_distances_of_a_shifted_sample(d):
     rng = np.random.default_rng(0)
     x, shift = skewed(rng, 300, d), np.linspace(0.3, -1, d)
-    assert two_sample.W2.of(x, x + shift).value == pytest.approx(np.linalg.norm(shift))
+    assert transport.W2.of(x, x + shift).value == pytest.approx(np.linalg.norm(shift))
     expected = np.linalg.norm(shift) / math.sqrt(d)
-    random = 0 if d <= 2 else 4 / math.sqrt(2 * two_sample.DIRECTIONS)  # d > 2: random directions
-    assert two_sample.SlicedW2.of(x, x + shift).value == pytest.approx(expected, rel=random + 1e-9)
+    random = 0 if d <= 2 else 4 / math.sqrt(2 * transport.DIRECTIONS)  # d > 2: random directions
+    assert transport.SlicedW2.of(x, x + shift).value == pytest.approx(expected, rel=random + 1e-9)
 
 
 def test_wasserstein_distances_of_two_gaussians():
@@ -149,8 +166,8 @@ def test_sliced_w2_on_a_line_is_scipys_order():
     """On a line it is W₂ itself, which is no less than scipy's W₁ and here the matching's."""
     rng = np.random.default_rng(0)
     x, y = rng.exponential(size=(200, 1)), rng.normal(size=(200, 1))
-    got = two_sample.SlicedW2.of(x, y)
-    exact = two_sample.W2.of(x, y)
+    got = transport.SlicedW2.of(x, y)
+    exact = transport.W2.of(x, y)
     assert got.value == pytest.approx(exact.value)
     assert got.value > stats.wasserstein_distance(x[:, 0], y[:, 0])
     assert got.stderr == pytest.approx(exact.stderr, rel=0.05)  # potentials are not unique
@@ -161,16 +178,31 @@ def test_w2_is_the_best_of_all_permutations():
     x, y = rng.normal(size=(6, 3)), rng.exponential(size=(6, 3))
     costs = cdist(x, y) ** 2
     best = min(costs[range(6), p].mean() for p in map(list, itertools.permutations(range(6))))
-    assert two_sample.W2.of(x, y).value == pytest.approx(math.sqrt(best))
+    assert transport.W2.of(x, y).value == pytest.approx(math.sqrt(best))
 
 
 def test_the_potentials_certify_the_matching():
     rng = np.random.default_rng(0)
     costs = cdist(skewed(rng, 100), rng.normal(size=(100, 2))) ** 2
-    match = two_sample.linear_sum_assignment(costs)[1]
-    u, v = two_sample._potentials(costs, match)
+    match = transport.linear_sum_assignment(costs)[1]
+    u, v = transport._potentials(costs, match)
     assert (costs - u[:, None] - v).min() > -1e-9  # dual feasible,
     assert u.mean() + v.mean() == pytest.approx(costs[np.arange(100), match].mean())  # and tight
+
+
+@pytest.mark.parametrize("compare", [transport._matched, transport._sliced])
+def test_potentials_at_other_points_continue_those_at_their_own(compare):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 2)), 0.3 + rng.normal(size=(200, 2))
+    for own, again in zip(
+        compare(x, y, x, y)[1:], compare(x, y, x.copy(), y.copy())[1:], strict=True
+    ):
+        np.testing.assert_allclose(own, again, atol=1e-9)
+    others = rng.normal(size=(5000, 2)), 0.3 + rng.normal(size=(5000, 2))
+    _, u, v = compare(x, y, *others)
+    # of the whole distributions no potentials give more than the distance, ‖m‖² or ‖m‖²/d
+    exact = 0.18 if compare is transport._matched else 0.09
+    assert 0 < u.mean() + v.mean() < exact + 0.02
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 1.5])
@@ -254,11 +286,11 @@ def test_the_two_samples_may_change_places(name):
 
 
 def test_w2_matches_no_more_points_than_it_says(monkeypatch):
-    monkeypatch.setattr(two_sample, "MATCHED", 50)
+    monkeypatch.setattr(transport, "MATCHED", 50)
     rng = np.random.default_rng(0)
     x, y = skewed(rng, 80), skewed(rng, 80)
-    got = two_sample.W2.of(x, y)
-    assert got == two_sample.W2.of(in_random_order(x)[:50], in_random_order(y)[:50])
+    got = transport.W2.of(x, y)
+    assert got == transport.W2.of(in_random_order(x)[:50], in_random_order(y)[:50])
     assert str(got.provenance) == "samples(n=50)"
 
 

@@ -14,7 +14,7 @@ from densitometer.findings import overall, ranking, sentences
 from densitometer.findings.comparisons import critical_of_seeds
 from densitometer.findings.results import Results
 from densitometer.metrics import METRICS
-from densitometer.report import tables
+from densitometer.report import tables, writeup
 
 CURVE = np.linspace(0, 1, 40)
 
@@ -249,10 +249,13 @@ def test_an_equal_and_quicker_family_is_named(plant, study):
     for family, seconds in (("dsm", 40.0), ("vae", 8.0)):
         plant("spiral", family, kl=(0.05, 0.002), bhattacharyya=(0.985, 0.002))
         timing = study / "cells" / "spiral" / family / "0" / "timing.json"
-        timing.write_text(json.dumps({"fit": seconds}))
-    text = text_of(Results.read(study), topic="Choice")
+        timing.write_text(json.dumps({"fit": seconds + 100, "fit_compile": 100}))
+    results = Results.read(study)
+    text = text_of(results, topic="Choice")
     assert "By either measure VAE cannot be distinguished from it." in text
     assert "A fit took 40 s for DSM and 8 s for VAE, the quickest of these." in text
+    times = next(line["text"] for line in writeup.setup(results) if "compilation" in line["text"])
+    assert "and 200 s of compilation apart" in times
 
 
 def test_strengths_are_told_by_place(plant):

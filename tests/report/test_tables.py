@@ -43,6 +43,19 @@ def test_the_floor_of_a_number_with_an_error_of_its_own_is_the_truths_alone():
     assert tables._span(Floor(-0.1, 0.0, 0.1), 1.0) != always
 
 
+@pytest.mark.parametrize(
+    ("metric", "floor", "shown"),
+    [
+        ("kl", Floor(-0.0085, 0.001, 0.0059), "0.0000 to 0.0059"),
+        ("bhattacharyya", Floor(0.991, 0.997, 1.006), "0.9910 to 1.0000"),
+    ],
+)
+def test_a_floor_is_printed_without_values_that_cannot_be(metric, floor, shown):
+    results = SimpleNamespace(families=["vae"], measure=lambda *_: object(), floor=lambda *_: floor)
+    (row,) = tables.floor_row(results, metric, ["spiral"])  # pyright: ignore[reportArgumentType]
+    assert [entry.text for entry in row.entries] == [shown]
+
+
 def test_every_file_of_a_figure_shows_that_figure(monkeypatch):
     monkeypatch.setattr(figures, "ALL", {name: lambda _, n=name: n for name in figures.ALL})
     monkeypatch.setattr(figures, "render", lambda figure, kind: f"{figure} as {kind}".encode())

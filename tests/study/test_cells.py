@@ -52,6 +52,15 @@ def test_a_cell_gives_its_files_and_the_same_again(family):
     assert again == files
 
 
+def test_compilation_is_timed_apart_up_to_the_end_of_the_fit(monkeypatch):
+    compiling = iter([2.0, 5.0])
+    monkeypatch.setattr(study_cells, "seconds_compiling", lambda since: next(compiling))
+    files = run_cell(CellContext(Cell("gaussian_mixture", "truth", 0)), plan=PLAN)
+    timing = json.loads(files["timing.json"])
+    assert (timing["fit_compile"], timing["compile"]) == (2.0, 5.0)
+    assert timing["fit"] >= 0
+
+
 class Slope(HasScore):
     """A score that tells where it was asked for."""
 

@@ -93,15 +93,16 @@ class EnergyModel(HasEnergy, HasPath, HasDiagnostics):
         return {"acceptance": self._draw(key, max(n, POPULATION))[1][:n]}
 
     def _path(self, key: Key[Scalar, ""], frames: int) -> Float[Array, "frames d"]:
-        return ancestry(key, self.network, POPULATION, frames)[:, 0]
+        return ancestry(self._population(key, POPULATION), frames)[:, 0]
 
+    @eqx.filter_jit
     def _paths(self, key: Key[Scalar, ""], n: int, frames: int) -> Float[Array, "frames n d"]:
-        """`n` points that cooled from the Gaussian, and their ancestors: noise first.
+        """`n` draws, those that `sample` makes of the same key, and their ancestors: noise first.
 
         Resampling leaves descendants to some points only, so the first frame is the part of the
-        Gaussian from which the last frame descends.
+        start from which the last frame descends.
         """
-        lines = ancestry(key, self.network, max(n, POPULATION), frames)
+        lines = ancestry(self._population(key, max(n, POPULATION)), frames)
         return self.standardiser.inverse(lines[:, :n])
 
     @eqx.filter_jit
@@ -206,22 +207,16 @@ def cool(
     return Cooling(history, parents, accepted, walkers.points)
 
 
-@eqx.filter_jit
-def ancestry(
-    key: Key[Scalar, ""], network: Energy, n: int, frames: int
-) -> Float[Array, "{frames} {n} d"]:
-    """The points of `anneal` and their ancestors at `frames` equally spaced levels.
-
-    From the Gaussian to the end.
-    """
-    cooling = anneal(key, network, n)
+def ancestry(cooling: Cooling, frames: int) -> Float[Array, "{frames} n d"]:
+    """The points at the end and their ancestors at `frames` equally spaced levels, start first."""
 
     def back(who: Array, level: tuple[Array, Array]) -> tuple[Array, Array]:
         points, parents = level
         return parents[who], points[who]
 
     levels = (cooling.points[1:], cooling.parents)
-    first, lines = jax.lax.scan(back, jnp.arange(n), levels, reverse=True)
+    everyone = jnp.arange(len(cooling.end))
+    first, lines = jax.lax.scan(back, everyone, levels, reverse=True)
     lines = jnp.concatenate([cooling.points[:1, first], lines])
     return lines[np.linspace(0, len(lines) - 1, frames).astype(int)]
 

@@ -78,8 +78,10 @@ def marginal(
     """∫ N(z; 0, I) p(x | z) dz for a planar z, as a mixture of side² + rounds · splits Gaussians.
 
     The `splits` cells with the largest bound on their loss are halved, `rounds` times over. For
-    trained models the mean log-density of 500 points is within 2e-4 nats of that by fifty times as
-    many cells, single ones within 0.05.
+    trained models the mean log-density of 2500 true points is within 3e-4 nats of that by ten times
+    as many cells. Single ones are within 0.05 where they are above −5 nats, in standardised
+    coordinates, as at 99 % of draws, and within 0.1 above −8. Further out, where draws are rarer
+    than 1 in 1000, a cell's Gaussian is not its tail: they may be nats off.
     """
     line = (jnp.arange(side, dtype=float) + 0.5) / side
     centres = jnp.stack(jnp.meshgrid(line, line), axis=-1).reshape(-1, 2)

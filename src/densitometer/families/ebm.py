@@ -172,8 +172,8 @@ class EBM(Family[EBMState]):
     colour: ClassVar[int | None] = 0
     papers: ClassVar[tuple[str, ...]] = ("lecun2006", "ma2018", "tieleman2008")
     path_caption: ClassVar[str] = (
-        "A wide Gaussian cools into the model’s distribution by Langevin moves; shown are points "
-        "that are left at the end, and their ancestors."
+        "Draws of a fitted mixture of Gaussians, chosen by their weights (left), move into the "
+        "model’s distribution by Langevin steps."
     )
     loss_draws: ClassVar[int] = 1
 

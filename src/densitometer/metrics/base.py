@@ -229,6 +229,25 @@ def error_by_halves(whole: float, halves: float, n: int) -> float:
     return math.sqrt(min(max(1.5 * whole - 0.5 * halves, whole / 2), whole) / n)
 
 
+def error_by_parts(whole: float, shared: float, n: int) -> float:
+    """The standard error of a statistic near its extreme, by the influences found in parts of it.
+
+    Let ψ be the influences of n points. In Hoeffding's (1948) decomposition f = Σ f_k into orders
+
+        E ψ² / n = Σ k Var f_k,        E[ψ ψ′] / n = Var f_1,        Var f = Σ Var f_k,
+
+    with ψ′ the influences in an independent sample (Efron & Stein, 1981). Where orders above the
+    second have little Var f is the mean of the two. It serves where the influences in fewer points
+    scatter no less, as those on the largest of many sums do.
+
+    Args:
+        whole: E ψ², the variance of the influences in all points.
+        shared: E[ψ ψ′], the covariance of those in two parts, as functions of a point.
+        n: how many points there are.
+    """
+    return math.sqrt(min(max((whole + shared) / 2, whole / 4), whole) / n)
+
+
 def below(a: Estimate, b: Estimate) -> bool:
     """Whether a is less than b by more than chance allows."""
     return a.value < b.value - ERRORS * math.hypot(a.stderr, b.stderr)

@@ -82,7 +82,7 @@ class BoundGap(Metric):
 
 
 class NegativeImportanceBound(Bound):
-    """−E_p of the k-sample importance-weighted bound: between `NLL` and `NegativeELBO`.
+    """−E_p of the k-sample importance-weighted bound: between the likelihood and the ELBO.
 
     Nats. Source: Burda, Grosse & Salakhutdinov (2016), arXiv:1509.00519.
     """

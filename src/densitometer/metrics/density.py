@@ -135,7 +135,7 @@ class TrimmedKL(OfDensities):
 
 
 class JensenShannon(OfDensities):
-    """The Jensen–Shannon divergence ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q).
+    """½ KL(p‖m) + ½ KL(q‖m) with m = ½ (p + q).
 
     Between 0 and log 2 nats, 0 for the truth, larger is worse. With r = q/p it is
 
@@ -164,7 +164,7 @@ class JensenShannon(OfDensities):
 
 
 class TotalVariation(OfDensities):
-    """The total variation ½ ∫ |p − q| = E_p[(1 − q/p)₊].
+    """½ ∫ |p − q| = E_p[(1 − q/p)₊].
 
     Between 0 and 1, 0 for the truth, larger is worse: the largest difference between the two
     probabilities of any one event. Cost one density evaluation a point. It believes that q
@@ -184,7 +184,7 @@ class TotalVariation(OfDensities):
 
 
 class BhattacharyyaExact(OfDensities):
-    """The Bhattacharyya coefficient ∫ √(p q) = E_p √(q/p) of two densities.
+    """∫ √(p q) = E_p √(q/p) of two densities.
 
     Between 0 and 1, larger is better, 1 for the truth; cost one density evaluation a point, in any
     dimension. Nothing is smoothed and no grid is needed: where p vanishes, so does the integrand.
@@ -207,7 +207,7 @@ class BhattacharyyaExact(OfDensities):
 
 
 class Hellinger(OfDensities):
-    """The Hellinger distance √(1 − ∫ √(p q)).
+    """√(1 − ∫ √(p q)).
 
     Between 0 and 1, 0 for the truth, larger is worse; a metric in the mathematical sense. Cost and
     blind spots are those of `BhattacharyyaExact`, from which it follows. Where the coefficient is
@@ -233,7 +233,7 @@ class Hellinger(OfDensities):
 
 
 class NLL(Metric):
-    """Negative log-likelihood −E_p[log q(x)] = KL(p‖q) + H(p).
+    """−E_p[log q(x)] = KL(p‖q) + H(p).
 
     Nats; H(p) for the truth. Its error is larger than that of `KL`, which takes the truth's own
     scatter away.
@@ -262,7 +262,7 @@ class NLL(Metric):
 
 
 class TrainingNLL(NLL):
-    """Negative log-likelihood of the points that the model was fitted to, −mean log q(xᵢ).
+    """−mean log q(xᵢ) over the points that the model was fitted to.
 
     Nats. Below `NLL` as far as the model has learnt its points by heart; read it beside that of the
     truth at the same points, which differs from H(p) by their chance. It has no floor.

@@ -27,7 +27,7 @@ class Diagnostic(Metric):
 
 
 class Acceptance(Diagnostic):
-    """The mean share of accepted Metropolis moves, over draws.
+    """How many of the Metropolis moves of a draw are accepted, in the mean over draws.
 
     Between 0 and 1; Langevin moves mix fastest near 0.57 (Roberts & Rosenthal, 1998), and near 0
     the sampler stands still.
@@ -40,7 +40,7 @@ class Acceptance(Diagnostic):
 
 
 class NFE(Diagnostic):
-    """The mean number of function evaluations of the network that one draw costs."""
+    """How often one draw evaluates the network, in the mean over draws."""
 
     name = "nfe"
     label = "Number of function evaluations a draw"

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
 from densitometer.estimates import Estimate, Provenance
-from densitometer.metrics.base import Metric, below, mean
+from densitometer.metrics.base import Metric, below, error_by_halves, mean
 from densitometer.metrics.order import in_random_order
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ Array = np.ndarray
 
 BLOCK = 50
 """Points left out at a time: what stays near a core."""
+
+TINY = 1e-30
+"""The least share of a density by which another is divided."""
 
 LEFT_OUT = 4_000
 """Points that choose a bandwidth at most."""
@@ -50,7 +53,8 @@ class KDELogLikelihood(KDELikelihood):
     scipy's Gaussian kernel with Scott's rule, n^(−1/(d+4)) times the samples' covariance, as most
     papers on these toys use it. Nats, larger is better, cost O(n·m). It is biased by half a nat or
     more, and so is the score of a perfect sampler: read it only beside the truth's row. The error
-    is that of the points and of the samples, whose influences stand in `_log_density`.
+    is that of the points and of the samples (`error_by_halves`), whose influences stand in
+    `_log_density`.
     """
 
     name = "kde_log_likelihood"
@@ -63,10 +67,11 @@ class KDELogLikelihood(KDELikelihood):
 
 
 class CrossValidatedKDELogLikelihood(KDELikelihood):
-    """`KDELogLikelihood` with the bandwidth that maximises the leave-one-out likelihood.
+    """Mean log-density of true points under a KDE of the samples, bandwidth by cross-validation.
 
-    Nats, larger is better, cost O(n·m). Far less biased than the default; still an estimate
-    whose ceiling is the truth's row. The error leaves out that the bandwidth
+    The bandwidth is that which maximises the leave-one-out likelihood of the samples. Nats, larger
+    is better, cost O(n·m). Far less biased than the default; still an estimate whose ceiling is the
+    truth's row. The error leaves out that the bandwidth
     scatters too. Source: Habbema, Hermans & van den Broek (1974).
     """
 
@@ -111,10 +116,11 @@ def _log_likelihood(
     n = len(samples)
     if not _has_spread(samples):  # a model that has broken down has no KDE, and this is its score
         return Estimate(-math.inf, math.nan, Provenance.of("kde", h=0, n=n))
+    samples = in_random_order(samples)  # the first half is then a random one
     factor = bandwidth(samples)
-    values, influences = _log_density(samples, points, factor)
+    values, whole, half = _log_density(samples, points, factor)
     estimate = mean(values, Provenance.of("kde", h=f"{factor:.3g}", n=n))
-    of_samples = float(influences.std(ddof=1)) / math.sqrt(n)
+    of_samples = error_by_halves(float(whole.var(ddof=1)), float(half.var(ddof=1)), n)
     return estimate._replace(stderr=math.hypot(estimate.stderr, of_samples))
 
 
@@ -131,7 +137,7 @@ def _has_spread(samples: Float[Array, "n d"]) -> bool:
 
 def _log_density(
     samples: Float[Array, "n d"], points: Float[Array, "m d"], factor: float
-) -> tuple[Float[Array, " m"], Float[Array, " n"]]:
+) -> tuple[Float[Array, " m"], Float[Array, " n"], Float[Array, " h"]]:
     """log of q(x) = (1/n) Σ N(x; xᵢ, factor² C) at points, as `scipy.stats.gaussian_kde` has it.
 
     And the influence of each sample on the mean of these, by n times its derivative with respect to
@@ -140,25 +146,31 @@ def _log_density(
 
         ψᵢ = n E[wᵢ(x)] + ½ zᵢᵀ (E[Σⱼ wⱼ (z − zⱼ)(z − zⱼ)ᵀ] / factor² − I) zᵢ,
 
-    up to a constant: what its bump adds, and what it does to the width of all.
+    up to a constant: what its bump adds, and what it does to the width of all. Last come the
+    influences of the first half of the samples if these were all the bumps, which stay as wide.
     """
     white, log_unit = _whitened(samples, samples)
     n, dim = white.shape
+    half = max(n // 2, 2)
     scale = -0.5 / factor**2
     at = _whitened(points, samples)[0]
-    values, shares, means = [], np.zeros(n), []
+    values, shares, of_half, means = [], np.zeros(n), np.zeros(half), []
     for nearest, beyond in _squares(at, white):
         bumps = np.exp(np.float32(scale) * beyond)
         total = bumps.sum(axis=1, dtype=np.float64)
         values.append(scale * nearest + np.log(total))
         parts = bumps / total[:, None]
         shares += parts.sum(axis=0)
+        among = parts[:, :half]
+        of_half += np.sum(among / np.maximum(among.sum(axis=1), TINY)[:, None], axis=0)
         means.append(parts @ white)
     cross = at.T @ np.concatenate(means)
     spread = (at.T @ at - cross - cross.T + (white.T * shares) @ white) / len(at)
     widening = 0.5 * np.sum(white @ (spread / factor**2 - np.eye(dim)) * white, axis=1)
     log_norm = math.log(n) + dim * math.log(factor * math.sqrt(2 * math.pi)) + log_unit
-    return np.concatenate(values) - log_norm, n * shares / len(at) + widening
+    influences = n * shares / len(at) + widening
+    of_half = half * of_half / len(at) + widening[:half]
+    return np.concatenate(values) - log_norm, influences, of_half
 
 
 def _squares(

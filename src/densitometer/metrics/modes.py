@@ -24,7 +24,7 @@ class ModeWeights(Metric):
     it beside the truth's row. Shares nearer to the true ones than chance brings them are no fault.
     It is blind to the shape of a mode. The error is the
     scatter of multinomial shares about w + c (ŵ − w), where c² = (1 − Σ_k ŵ_k (1 − ŵ_k) / (n ‖ŵ −
-    w‖²))₊ takes away what chance adds to ‖ŵ − w‖².
+    w‖²))₊ takes away what chance adds to ‖ŵ − w‖²; for the truth it is a tenth too large.
     """
 
     name = "mode_weights"

@@ -24,7 +24,7 @@ REPEATS = 20
 
 
 class Bhattacharyya(Metric):
-    """The Bhattacharyya coefficient ∫ √(p̂ q̂) of a model's samples q and the truth p.
+    """∫ √(p̂ q̂) of a model's samples q and the truth p, both smoothed.
 
     Both are smoothed alike, by Gaussians of 0.1 standard deviations of the truth: the samples as a
     KDE, the truth's density by the same kernel. Between 0 and 1, larger is better; a perfect

@@ -22,7 +22,7 @@ CHANCE = 4.0
 
 
 class Duplicates(Metric):
-    """The share of the model's samples that repeat another one exactly: 1 − distinct / n.
+    """How many of the model's samples repeat another one exactly: 1 − distinct / n.
 
     Less the share that rounding makes of as many true samples, where the samples are rounded (see
     `Rounding`). Between 0 and 1; 0 for every distribution with a density. Cost O(n log n). It sees

@@ -45,7 +45,7 @@ class OfScores(Metric):
 
 
 class FisherDivergence(OfScores):
-    """The Fisher divergence E_p ‖∇ log p(x) − ∇ log q(x)‖².
+    """E_p ‖∇ log p(x) − ∇ log q(x)‖².
 
     Of the q that `kl` judges: the gradient is that of `log_prob`, whatever a network says. In
     1 / (data unit)²; 0 for the truth, larger is worse. It compares slopes alone: it hardly sees
@@ -63,9 +63,9 @@ class FisherDivergence(OfScores):
 
 
 class ScoreError(OfScores):
-    """The error of the model's score, E_p ‖∇ log p(x) − s(x)‖².
+    """E_p ‖∇ log p(x) − s(x)‖², with s the score that the model gives.
 
-    Of the s that the model's network gives, at the smallest noise where there are several. In
+    A network of many noises gives it at the smallest. In
     1 / (data unit)²; 0 for the truth, larger is worse. Taken where the truth's density is smooth.
     Blind to the weights of far modes, as `FisherDivergence` is. Source: Hyvärinen (2005).
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OffSupport(Metric):
-    """The share of the model's samples outside the truth's 99.9 % highest-density region.
+    """How many of the model's samples lie outside the truth's 99.9 % highest-density region.
 
     The region is {x : log p(x) ≥ the target's `hdr_log_density`}. Between 0 and 1; a perfect model
     scores 0.001, and 0 where the truth is uniform. A rounded sample is off the support only if all

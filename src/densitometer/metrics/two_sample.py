@@ -6,17 +6,16 @@ that a perfect sampler does not pass, so read each beside the truth's row.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from densitometer.estimates import Estimate
-from densitometer.metrics.base import Metric, binomial, error_by_halves, of_samples
+from densitometer.metrics.base import Metric, binomial, of_samples
 from densitometer.metrics.order import in_random_order
 
 if TYPE_CHECKING:
@@ -27,12 +26,6 @@ Kernel = Callable[[Array, Array], Array]
 
 FACTORS = (0.1, 1.0)
 """Bandwidths of the kernel of `MMD2` in units of `widths`: one for shapes, one for shares."""
-
-DIRECTIONS = 100
-"""Lines on which `SlicedW2` compares."""
-
-MATCHED = 1000
-"""Points of each sample that `W2` matches at most: what a fraction of a second allows."""
 
 NEIGHBOURS = 3
 """k of the balls of `Precision` and `Recall`, as in their source."""
@@ -46,12 +39,15 @@ FOLDS = 5
 BUMPS = 200
 """Features of the classifier of `C2ST`."""
 
+FEW = 400
+"""Points that tell the effective number of functions in a U-statistic."""
+
 FAR = 1e6
 """Where a draw that is not finite is put, in data units."""
 
 
 class MMD2(Metric):
-    """Squared maximum mean discrepancy E k(X, X') + E k(Y, Y') − 2 E k(X, Y), without bias.
+    """E k(X, X') + E k(Y, Y') − 2 E k(X, Y), without bias.
 
     X and Y are the model's and the truth's, primes independent copies, and k a mean of two Gaussian
     kernels, exp(−Σ_a (x_a − y_a)² / (2 f² widths_a²)) with f = 0.1 and f = 1, weighted by f^(−d/2)
@@ -99,7 +95,7 @@ class TwoSample(Metric):
 
 
 class EnergyDistance(TwoSample):
-    """Energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, without bias.
+    """2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, without bias.
 
     Data units; 0 for equal distributions, larger is worse; a perfect sampler's values scatter
     around 0 as 1/n. Cost O(n² d). It is `MMD2` with the kernel −‖x − y‖ (Sejdinovic et al., 2013),
@@ -117,61 +113,8 @@ class EnergyDistance(TwoSample):
         return _discrepancy(lambda a, b: -cdist(a, b), samples, truth)
 
 
-class SlicedW2(TwoSample):
-    """Sliced 2-Wasserstein distance: the root of the mean over directions of W₂² on a line.
-
-    On a line the optimal matching is that of the ranks. The directions are 100, equally spaced in
-    the plane and otherwise random, always the same. Data units; 0 for equal distributions, larger
-    is worse; a perfect sampler scores 1/√n standard deviations times a few (3 on separate modes).
-    For distributions that are m apart and otherwise equal it is ‖m‖/√d. Cost O(n log n) a
-    direction. It sees shares and shifts, and shapes only as far as projections show them. The error
-    is that of W₂² by its Kantorovich potentials (del Barrio & Loubes, 2019), `error_by_halves`.
-    Source: Bonneel et al. (2015).
-    """
-
-    name = "sliced_w2"
-    label = "Sliced 2-Wasserstein distance"
-    unit = "data units"
-    range = (0.0, math.inf)
-
-    @staticmethod
-    def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
-        """From the model's samples and as many true ones."""
-        x, y = _finite(samples), _finite(truth)
-        directions = _directions(x.shape[1])
-        cost, *potentials = _sliced(x @ directions, y @ directions)
-        halves = zip(*(np.array_split(in_random_order(p), 2) for p in (x, y)), strict=True)
-        of_halves = [_sliced(a @ directions, b @ directions)[1:] for a, b in halves]
-        return _root_of_cost(cost, potentials, of_halves)
-
-
-class W2(TwoSample):
-    """2-Wasserstein distance: √min over matchings σ of the mean of ‖x_i − y_σ(i)‖².
-
-    Data units; 0 for equal distributions, larger is worse. Exact, of 1000 points of each sample at
-    most, chosen at random, because it costs O(n³). It sees everything, at the price of its floor: a
-    perfect sampler scores about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times
-    a gap where modes are apart, since their shares scatter. The error is that of W₂² by its
-    Kantorovich potentials (del Barrio & Loubes, 2019), `error_by_halves`. Source:
-    Kantorovich (1942); Villani (2009).
-    """
-
-    name = "w2"
-    label = "2-Wasserstein distance"
-    unit = "data units"
-    range = (0.0, math.inf)
-
-    @staticmethod
-    def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
-        """From the model's samples and as many true ones."""
-        x, y = (in_random_order(_finite(points))[:MATCHED] for points in (samples, truth))
-        cost, *potentials = _matched(x, y)
-        half = len(x) // 2
-        return _root_of_cost(cost, potentials, [_matched(x[:half], y[:half])[1:]])
-
-
 class C2ST(TwoSample):
-    """Classifier two-sample test: how often a classifier distinguishes samples from the truth.
+    """How often a classifier distinguishes samples from the truth.
 
     Its accuracy on points that it has not been trained on, each of the 2n held out once in five
     folds. 0.5 when it cannot distinguish them, 1 when it always can, and never above (1 + V)/2 but
@@ -195,7 +138,7 @@ class C2ST(TwoSample):
         from sklearn.linear_model import RidgeClassifier
         from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-        x, y = in_random_order(_finite(samples)), in_random_order(_finite(truth))
+        x, y = in_random_order(finite(samples)), in_random_order(finite(truth))
         n, d = x.shape
         points = (np.concatenate([x, y]) - y.mean(axis=0)) / y.std(axis=0)
         labels = np.repeat([1, 0], n)
@@ -233,7 +176,7 @@ class Precision(TwoSample):
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
         """From the model's samples and as many true ones."""
-        return _covered(in_random_order(_finite(samples)), in_random_order(_finite(truth)))
+        return _covered(in_random_order(finite(samples)), in_random_order(finite(truth)))
 
 
 class Recall(TwoSample):
@@ -251,7 +194,7 @@ class Recall(TwoSample):
     @staticmethod
     def of(samples: Float[Array, "n d"], truth: Float[Array, "n d"]) -> Estimate:
         """From the model's samples and as many true ones."""
-        return _covered(in_random_order(_finite(truth)), in_random_order(_finite(samples)))
+        return _covered(in_random_order(finite(truth)), in_random_order(finite(samples)))
 
 
 def _undecided(margins: Float[Array, " n"], features: Float[Array, "n b"]) -> Float[Array, " n"]:
@@ -271,7 +214,8 @@ def _undecided(margins: Float[Array, " n"], features: Float[Array, "n b"]) -> Fl
     return math.sqrt(3) * np.exp(-(margins**2) / np.maximum(noise, 1e-12)) / (2 * math.pi)
 
 
-def _finite(points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+def finite(points: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """The points, those that are not finite `FAR` away."""
     return np.nan_to_num(np.asarray(points, np.float64), nan=FAR, posinf=FAR, neginf=-FAR)
 
 
@@ -282,10 +226,12 @@ def _discrepancy(
 
     It is a U-statistic, the mean of h over pairs of z = (x, y). With ζ₂ the variance of h and ζ₁
     that of E[h | z] its own is about 4 ζ₁/n + 2 ζ₂/n² (Hoeffding, 1948). The means of h over one z
-    scatter by ζ₁ + ζ₂/n, which gives ζ₁, but for noise: the second part, which is all where the
-    distributions are equal, is taken at half its size at least.
+    scatter by ζ₁ + ζ₂/n, which gives ζ₁, but for noise: the variance is taken to be ζ₂/(2n²) at
+    least. Where the distributions are equal this would make it too large in the mean, the more the
+    fewer functions h consists of, h = Σ λ φ(z) φ(z'): 3 ζ₂/(k n²) is taken off again, where
+    k = (Σ λ²)² / Σ λ⁴ is their effective number.
     """
-    x, y = in_random_order(_finite(samples)), in_random_order(_finite(truth))
+    x, y = in_random_order(finite(samples)), in_random_order(finite(truth))
     n = len(x)
     between = kernel(x, y)
     h = -between - between.T
@@ -301,75 +247,21 @@ def _discrepancy(
     squares = float(np.einsum("ij,ij->", h, h, dtype=np.float64))
     zeta2 = max(squares / (n * (n - 1)) - value**2, 0.0)
     scatter = float(means[0].var(ddof=1) + means[1].var(ddof=1))
-    variance = max(4 * scatter / n - 2 * zeta2 / n**2, zeta2 / n**2)
+    of_second = (2 + 3 * _concentration(h[:FEW, :FEW])) * zeta2 / n**2
+    variance = max(4 * scatter / n - of_second, 0.5 * zeta2 / n**2)
     return Estimate(value, math.sqrt(variance), of_samples(range(n)))
 
 
-def _directions(d: int) -> Float[Array, "d k"]:
-    if d == 2:
-        angles = np.pi / DIRECTIONS * np.arange(DIRECTIONS)
-        return np.stack([np.cos(angles), np.sin(angles)])
-    directions = np.random.default_rng(0).normal(size=(d, DIRECTIONS))
-    return directions / np.linalg.norm(directions, axis=0)
-
-
-def _sliced(x: Float[Array, "n k"], y: Float[Array, "n k"]) -> tuple[float, Array, Array]:
-    """The mean of W₂² over k lines, and of its potentials u and v for each point of x and of y."""
-    order = np.argsort(x, axis=0), np.argsort(y, axis=0)
-    x, y = np.take_along_axis(x, order[0], 0), np.take_along_axis(y, order[1], 0)
-    costs = (x - y) ** 2
-    # The potential u has slope 2(x − y); by the trapezoidal rule u + v ≤ cost holds exactly.
-    u = np.zeros_like(x)
-    np.cumsum(np.diff(x, axis=0) * (x - y)[:-1] + np.diff(x, axis=0) * (x - y)[1:], 0, out=u[1:])
-    potentials = []
-    for values, ranks in zip((u, costs - u), order, strict=True):
-        unsorted = np.empty_like(values)
-        np.put_along_axis(unsorted, ranks, values, 0)
-        potentials.append(unsorted.mean(axis=1))
-    return float(costs.mean()), *potentials
-
-
-def _matched(x: Float[Array, "n d"], y: Float[Array, "n d"]) -> tuple[float, Array, Array]:
-    """W₂² and its potentials."""
-    costs = cdist(x, y, "sqeuclidean")
-    _, match = linear_sum_assignment(costs)
-    matched = costs[np.arange(len(x)), match]
-    return float(matched.mean()), *_potentials(costs, match)
-
-
-def _potentials(costs: Float[Array, "n n"], match: Array) -> tuple[Array, Array]:
-    """u and v with u_i + v_j ≤ cost_ij everywhere and equality where i is matched to j.
-
-    v are the shortest paths of the graph that is left when what is matched costs nothing, by
-    Bellman and Ford's iteration: in float32, which is twice as fast, and from there in float64.
-    """
-    matched = np.take_along_axis(costs, match[:, None], 1)
-    scale = float(matched.mean()) or 1.0
-    v = np.zeros(len(costs))
-    for kind, tolerance in ((np.float32, 1e-5), (np.float64, 1e-9)):
-        extra, v = ((costs - matched) / scale).astype(kind), v.astype(kind)
-        path = np.empty_like(extra)
-        for _ in range(len(costs)):
-            shorter = np.minimum(v, np.add(extra, v[match][:, None], out=path).min(axis=0))
-            if np.allclose(shorter, v, rtol=0, atol=tolerance):
-                break
-            v = shorter
-    v = scale * v
-    return matched[:, 0] - v[match], v
-
-
-def _root_of_cost(
-    cost: float, potentials: Sequence[Array], of_halves: Sequence[Sequence[Array]]
-) -> Estimate:
-    """√cost; its error by those of the means of the two potentials, whose sum the cost is."""
-
-    def scatter(potentials: Sequence[Array]) -> float:
-        return float(sum(values.var(ddof=1) for values in potentials))
-
-    n, root = len(potentials[0]), math.sqrt(cost)
-    halves = float(np.mean([scatter(half) for half in of_halves]))
-    error = error_by_halves(scatter(potentials), halves, n) / (2 * root) if root > 0 else 0.0
-    return Estimate(root, error, of_samples(range(n)))
+def _concentration(h: Float[Array, "m m"]) -> float:
+    """Σ λ⁴ / (Σ λ²)² of a symmetric h(z, z') = Σ λ φ(z) φ(z') at pairs of m points; 1 at most."""
+    h = h.astype(np.float64)
+    m, squares = len(h), h**2
+    paths = (h @ h) ** 2 - squares @ squares  # over different intermediate points
+    np.fill_diagonal(paths, 0)
+    pairs = m * (m - 1)
+    fourth = float(paths.sum()) / max(pairs * (m - 2) * (m - 3), 1)
+    second = float(squares.sum()) / pairs
+    return min(max(fourth / second**2, 0.0), 1.0) if second > 0 else 0.0
 
 
 def _covered(points: Float[Array, "n d"], reference: Float[Array, "n d"]) -> Estimate:
