@@ -18,8 +18,9 @@ from densitometer.estimates import EXACT
 from densitometer.metrics import density, faults, kde
 from densitometer.metrics.base import binomial, error_by_halves, error_by_parts
 from densitometer.metrics.own_samples import ReverseKL
+from densitometer.metrics.rows import Duplicates
 from densitometer.metrics.scores import FisherDivergence
-from densitometer.metrics.support import Duplicates, OffSupport
+from densitometer.metrics.support import OffSupport
 from densitometer.metrics.transport import W2, SlicedW2
 from densitometer.scoring.evidence import Evidence
 
