@@ -67,8 +67,8 @@ class W2(TwoSample):
     most, chosen at random, because it costs O(n³). It sees everything, at the price of its floor: a
     perfect sampler scores about n^(−1/d) standard deviations (n^(−1/2) at best), and n^(−1/4) times
     a gap where modes are apart, since their shares scatter. The error is that of W₂² by its
-    potentials in all points and in parts of them, `error_by_parts`; it is a tenth too large where
-    the shares of a few modes decide, a quarter with two. Source: Kantorovich (1942); Villani
+    potentials in all points and in parts of them, `error_by_parts`; it is up to a tenth too large
+    where the shares of a few modes decide, a quarter with two. Source: Kantorovich (1942); Villani
     (2009).
     """
 
