@@ -64,7 +64,7 @@ def test_stated_errors_of_metrics_on_samples_are_the_scatter_of_repeats(noise):
         for metric in metrics.every():
             if metric.name not in left_out and metric.absence(evidence) is None:
                 found[metric.name].append(metric(evidence)[:2])
-    on_samples = {m.name for m in metrics.every() if m.takes_samples}
+    on_samples = {m.name for m in metrics.every() if m.takes_samples} - {"memorised"}
     assert set(found) == on_samples - left_out
     check(found)
 

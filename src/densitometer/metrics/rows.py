@@ -55,7 +55,7 @@ class Duplicates(Metric):
 
 
 class Rounding(Metric):
-    """The step to which all coordinates are rounded: 0 if they are not, else 10^−k, k ≤ 6.
+    """What all coordinates are multiples of: 10^−k with k ≤ 6, or 0 if they are not rounded.
 
     In the units of the data. It is no fault of a model but of a file, so no verdict counts it: a
     sample off the support is one only if all of its cell is, and repeated samples are those that
