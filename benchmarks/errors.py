@@ -58,9 +58,12 @@ def measure(path: Path, repeats: int) -> None:
     from densitometer.scoring.evidence import Evidence
     from planted import planted
 
-    on_samples, known = [m for m in metrics.every() if m.takes_samples], read(path)
+    on_samples, known = (
+        [m for m in metrics.every() if m.takes_samples and not m.floorless],
+        read(path),
+    )
     for seed in range(FIRST_SEED, FIRST_SEED + repeats):
-        for name in targets.TARGETS:
+        for name in targets.STUDIED:
             target = targets.get(name)
             for sampler in SAMPLERS:
                 evidence = Evidence(target, seed, planted(target, sampler, N, seed))
@@ -95,11 +98,11 @@ def table(found: Values) -> list[str]:
     """Two lines a metric, of true and of blurred samples, with a ratio for each target."""
     from densitometer import metrics, targets
 
-    lines = [f"| | | {' | '.join(targets.TARGETS)} |", "|---|---|" + "---|" * len(targets.TARGETS)]
+    lines = [f"| | | {' | '.join(targets.STUDIED)} |", "|---|---|" + "---|" * len(targets.STUDIED)]
     for metric in (name for name in metrics.METRICS if name in found):
         columns = found[metric]
         for sampler, name in SAMPLERS.items():
-            of_targets = (columns.get((target, sampler)) for target in targets.TARGETS)
+            of_targets = (columns.get((target, sampler)) for target in targets.STUDIED)
             cells = [shown(numbers) if numbers else "–" for numbers in of_targets]
             lines.append(f"| `{metric}` | {name} | {' | '.join(cells)} |")
     return lines

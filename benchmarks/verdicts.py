@@ -66,7 +66,7 @@ def main() -> None:
     kept = json.loads(options.keep.read_text("utf-8")) if options.keep.exists() else {}
     options.keep.parent.mkdir(parents=True, exist_ok=True)
     seeds = range(FIRST_SEED, FIRST_SEED + options.repeats)
-    names = list(targets.TARGETS)[:4]
+    names = targets.STUDIED
     jobs = [(t, kind, s) for s in seeds for kind in KINDS for t in names]
     left = [job for job in jobs if " ".join(map(str, job)) not in kept]
     with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
