@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -280,6 +282,51 @@ def test_nothing_is_measured_of_more_samples_than_metrics_compare(tmp_path, monk
     assert found == few.of_more(1_000_000)
     assert floors.of(law, 2_000_000).n == 2_000_000  # known from the first time
     assert max(sizes) == evidence.N_COMPARED
+
+
+# --- an ideal learner
+
+
+def test_an_ideal_learners_floors_are_those_of_so_many_fewer_true_samples():
+    """Of as many training points: half as many, to the power that a metric has."""
+    truth = floors.of(dm.targets.get("gaussian_mixture"), N)
+    learner, half = truth.of_learner(N), truth.of_more(N // 2)
+    for metric in ("bhattacharyya", "blur", "leak"):
+        a, b, own = learner.metrics[metric], half.metrics[metric], truth.metrics[metric]
+        assert a.low == pytest.approx(min(b.low, own.low))
+        assert a.high == pytest.approx(max(b.high, own.high))
+        assert a.median == own.median
+    own = truth.metrics["bhattacharyya"]
+    assert learner.metrics["bhattacharyya"].low == pytest.approx(1 - 2 * (1 - own.low))
+    assert learner.metrics["bhattacharyya"].high == own.high  # as good as the truth is no fault
+    recall, precision = (f.metrics["recall"] for f in (learner, truth))
+    assert recall.high - recall.median == pytest.approx(
+        math.sqrt(2) * (precision.high - precision.median)
+    )
+    assert truth.of_learner(10**9).metrics["blur"] == pytest.approx(truth.metrics["blur"])
+
+
+def test_who_knows_the_form_and_fits_it_is_not_blamed():
+    """Maximum likelihood of the seven Gaussians, begun at the true ones; six training sets."""
+    target = dm.targets.get("gaussian_mixture")
+    floors_, blamed, told = floors.of(target, N), 0, 0
+    assert target.modes is not None
+    for seed in range(6):
+        train = np.asarray(target.sample(jax.random.key(100 + seed), N), np.float64)
+        nearest = ((train[:, None] - target.modes[0]) ** 2).sum(axis=2).argmin(axis=1)
+        parts = [train[nearest == k] for k in range(7)]
+        rng = np.random.default_rng(seed)
+        shares = rng.multinomial(N, [len(part) / N for part in parts])
+        samples = [
+            rng.multivariate_normal(part.mean(axis=0), np.cov(part.T), share)
+            for part, share in zip(parts, shares, strict=True)
+        ]
+        x = rng.permutation(np.concatenate(samples)).astype(np.float32)
+        found = verdict(floors_, judge(Evidence(target, seed, x, train=train.astype(np.float32))))
+        blamed += not found.passes
+        told += found.sentence.startswith("indistinguishable")
+    assert blamed <= 1  # 5 % each
+    assert told < 6
 
 
 # --- planted faults

@@ -59,18 +59,15 @@ def test_a_fault_is_named_if_it_explains_the_rest_and_not_else():
 
 
 def test_a_learner_is_allowed_the_chance_of_its_training_points():
-    """√(1 + 100/50) = 1.73, and 2.5 half-widths of 2."""
-    as_samples = found(shift=(0.0, 0.1), leak=(0.25, 0.1), faults="leak 0.25")
-    assert not as_samples.passes
-    learner = found(shift=(0.0, 0.1), leak=(0.25, 0.1), faults="none", train=50)
-    assert learner.passes
-    assert learner.allowed == pytest.approx(math.sqrt(3))
-    assert learner.sentence == "as close to the truth as those of an ideal learner"
-    within = found(shift=(0.01, 0.1), leak=(0.15, 0.1), faults="none", train=50)
-    assert within.sentence.startswith("indistinguishable from the truth")
-    beyond = found(shift=(0.01, 0.1), leak=(0.36, 0.1), faults="leak 0.36", train=50)
-    assert not beyond.passes
-    assert found(leak=(0.34, 0.1), train=50).passes
+    """Half-widths of .1 and √(1 + 100/50) = 1.73 times as much, twice of which chance allows."""
+    learner = lambda leak: found(leak=(leak, 0.1), faults="none", train=50)
+    assert not found(leak=(0.25, 0.1), faults="none").passes
+    assert learner(0.25).passes
+    assert learner(0.25).excess == pytest.approx(2.5 / 2 / math.sqrt(3))
+    assert learner(0.25).sentence == "as close to the truth as those of an ideal learner"
+    assert learner(0.15).sentence.startswith("indistinguishable from the truth")
+    assert learner(0.34).passes
+    assert not learner(0.36).passes
 
 
 def test_copies_of_training_points_are_told_alone_or_beside_the_rest():

@@ -76,7 +76,7 @@ def test_every_file_of_a_figure_shows_that_figure(monkeypatch):
     ("good", "seeds", "passes"), [(2, 3, True), (1, 3, False), (4, 5, True), (3, 5, False)]
 )
 def test_a_family_passes_if_chance_explains_the_seeds_that_fail(monkeypatch, good, seeds, passes):
-    judged = lambda floors, card: Verdict(0.0 if card["seed"] < good else 2.0, 1.0, None, "")
+    judged = lambda floors, card: Verdict(0.0 if card["seed"] < good else 2.0, None, "")
     monkeypatch.setattr(ranking, "verdict", judged)
     cells = [SimpleNamespace(done=True, scorecard={"seed": seed}) for seed in range(seeds)]
     results = SimpleNamespace(floors=lambda target: object(), cells=lambda target, family: cells)

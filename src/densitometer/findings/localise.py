@@ -115,9 +115,8 @@ class Case(NamedTuple):
         measure = self.results.measure(target, family, metric)
         if measure is None or not math.isfinite(measure.value):
             return None
-        floor, worst = _floor(self.results, target, metric, measure)
-        worst *= inflation(self.results)
-        return (measure, floor) if floor and floor.excess(measure.value) > worst else None
+        floor = _floor(self.results, target, metric, measure)
+        return (measure, floor) if floor else None
 
     def fault(self, kind: str, words: str, certainty: float, window: Window) -> Fault:
         """A fault of this case."""
@@ -132,21 +131,22 @@ def inflation(results: Results) -> float:
     return math.sqrt(1 + results.plan.protocol.n_samples / results.plan.protocol.n_train)
 
 
-def _floor(
-    results: Results, target: str, metric: str, measure: Measure
-) -> "tuple[Floor | None, float]":
-    """What true samples score, and the excess over it that chance allows the worst metric."""
+def _floor(results: Results, target: str, metric: str, measure: Measure) -> "Floor | None":
+    """What true samples score, if an ideal learner's do not score so by chance either."""
     from densitometer.metrics.base import NORMAL
     from densitometer.scoring.floors import Floor
 
-    floors = results.floors(target)
+    floors, truth = results.floors(target), results.measure(target, "truth", metric)
     if floors is not None:
-        return results.floor(target, metric, measure), floors.joint
-    truth = results.measure(target, "truth", metric)
+        floor = results.floor(target, metric, measure)
+        learners = floors.of_learner(results.plan.protocol.n_train).metrics.get(metric, floor)
+        known = floor and learners and learners.excess(measure.value) > floors.joint
+        return floor if known else None
     if truth is None:
-        return None, math.inf
+        return None
     half = NORMAL * truth.stderr
-    return Floor(truth.value - half, truth.value, truth.value + half), SHARP
+    floor = Floor(truth.value - half, truth.value, truth.value + half)
+    return floor if floor.excess(measure.value) > SHARP * inflation(results) else None
 
 
 def of_cell(results: Results, target: str, family: str) -> Iterator[Fault]:

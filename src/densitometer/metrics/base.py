@@ -78,7 +78,7 @@ class Metric(abc.ABC):
     """Of a metric that takes all samples, however many: what n true ones tend to as n grows."""
 
     rate: ClassVar[float] = 0.5
-    """With which power of 1/n they tend to the `limit`."""
+    """With which power of 1/n they tend to the `limit`, or scatter the less: 1 for squares."""
 
     floorless: ClassVar[bool] = False
     """Whether it has no floor that is measured, though `perfect` is None."""

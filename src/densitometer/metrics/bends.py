@@ -36,6 +36,9 @@ Features = Float[np.ndarray, " features"]
 COARSER = 2
 """Cells of the truth's grid along the side of one here."""
 
+ROOM = 0.02
+"""How much more than it has a mode may give by chance, where it is empty."""
+
 LEVELS = (0.001, 0.01, 0.05, 0.15, 0.3, 0.5, 0.75)
 """The mass below each level of the smoothed density."""
 
@@ -142,7 +145,7 @@ class Bends:
     def possible(self, sizes: Mapping[str, float]) -> bool:
         """Whether the first mode, which gives what the others take, has so much to give."""
         moved = sum(size for name, size in sizes.items() if name.startswith("weight "))
-        return not len(self._weights) or moved <= float(self._weights[0])
+        return not len(self._weights) or moved <= float(self._weights[0]) + ROOM
 
     @functools.cached_property
     def _curves(self) -> dict[str, Callable[..., Features]]:
@@ -151,7 +154,7 @@ class Bends:
     def _curve(self, name: str) -> Callable[..., Features]:
         """What `drift` is of one size, and its derivatives; made when first asked for."""
         if name not in self._curves:
-            knots = KNOTS.get(name, np.array([0.0, self.limits(name)[1]]))
+            knots = KNOTS[name] if name in KNOTS else np.array([0.0, self._weights[0]])
             cells = np.stack([self._bent({name: size}).ravel() for size in knots])
             bent = cells @ self._fields.T - self.mean
             zero = int(np.searchsorted(knots, 0.0))

@@ -61,6 +61,7 @@ class MMD2(Metric):
 
     name = "mmd2"
     label = "Squared maximum mean discrepancy"
+    rate = 1.0
     range = (-1.0, 2.0)
 
     def __call__(self, evidence: "Evidence") -> Estimate:
@@ -105,6 +106,7 @@ class EnergyDistance(TwoSample):
 
     name = "energy_distance"
     label = "Energy distance"
+    rate = 1.0
     unit = "data units"
 
     @staticmethod

@@ -120,6 +120,24 @@ class Floors:
                 found[name] = floor.nearer(metric.limit, (self.n / n) ** metric.rate)
         return dataclasses.replace(self, n=n, metrics=found)
 
+    def of_learner(self, k: int) -> "Floors":
+        """The floors of the samples of an ideal learner of k points.
+
+        It learns the chance deviations of its training points as well, so what it draws is as far
+        from the truth as n / (1 + n/k) true samples are. A floor reaches from the truth's own to
+        that of so few: a metric's distance from its limit, or from its median if it has none, grows
+        with the power of 1/n that is its `rate`.
+        """
+        found = dict(self.metrics)
+        for name, floor in self.metrics.items():
+            if name in metrics.METRICS and floor.low < floor.high:
+                metric = metrics.get(name)
+                limit = floor.median if metric.limit is None else metric.limit
+                far = floor.nearer(limit, (1 + self.n / k) ** metric.rate)
+                low, high = min(floor.low, far.low), max(floor.high, far.high)
+                found[name] = floor._replace(low=low, high=high)
+        return dataclasses.replace(self, metrics=found)
+
     def to_json(self) -> str:
         """What `from_json` reads."""
         ends = {name: floor[:3] for name, floor in self.metrics.items()}

@@ -112,8 +112,8 @@ class Scorecard:
         `floor_low` and `floor_high` are the central 95 % of what the truth scores, `within_floor`
         tells whether the value lies there, `note` says it in words: all null, and the note empty,
         where there is no floor. After a model's rows comes one named ``verdict``, whose value is
-        the worst excess over the floor of all metrics on samples in units of what chance allows
-        true ones; up to `floor_high` it does not count against whoever drew them.
+        the worst excess over the floor of all metrics on samples in units of what chance allows, of
+        a model that allowed to an ideal learner of its training points.
         """
         entries = json.loads(self.to_json())
         for row, entry in zip(self.rows, entries, strict=True):
@@ -135,7 +135,7 @@ class Scorecard:
                     "value": _finite_or_none(found.excess),
                     "stderr": None,
                     "floor_low": 0.0,
-                    "floor_high": found.allowed,
+                    "floor_high": 1.0,
                     "within_floor": found.passes,
                     "note": found.sentence,
                 },
