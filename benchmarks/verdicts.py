@@ -2,8 +2,8 @@
 
 Of every kind and target some samples of 2000, judged as `densitometer score` does: how often the
 verdict finds something, how often it gives the right names, all of them or some, and how often it
-gives one that is wrong. Training points are known where they were memorised. Half an hour on one
-core; stopped and started again, it goes on:
+gives one that is wrong. Training points are known where they were memorised. A quarter of an hour
+on two cores; stopped and started again, it goes on:
 
     python benchmarks/verdicts.py
 """
@@ -24,7 +24,7 @@ FIRST_SEED = 1_600_000_000
 """Neither a study's, nor a floor's, nor another benchmark's."""
 
 N = 2000
-REPEATS = 20
+REPEATS = 10
 
 Job = tuple[str, str, int]
 """Target, kind, seed."""
