@@ -113,6 +113,9 @@ def test_drift_is_exact_at_a_knot_and_near_between_two(gaussian, name):
     size = float(KNOTS[name][-3])
     exact = gaussian.moments({name: size})[0] - gaussian.mean
     assert gaussian.drift({name: size}) == pytest.approx(exact, abs=1e-9)
+    first = float(KNOTS[name][0])  # below 0 for most: the other side of a kink
+    exact = gaussian.moments({name: first})[0] - gaussian.mean
+    assert gaussian.drift({name: first}) == pytest.approx(exact, abs=1e-9)
     between = float(KNOTS[name][-3:-1].mean())
     exact = gaussian.moments({name: between})[0] - gaussian.mean
     scale = np.abs(exact) + 0.05 * np.sqrt(np.diag(gaussian.covariance))
@@ -173,6 +176,18 @@ def test_the_faults_that_are_there_are_named_with_their_sizes(gaussian, faults, 
         got = np.array([fits[0].sizes[name] for fits in right if fits])
         error = got.std(ddof=1) / math.sqrt(len(got))
         assert got.mean() == pytest.approx(size, abs=5 * error + 0.003)
+
+
+def test_the_square_is_of_what_is_expected_with_the_faults(gaussian):
+    """By the covariance under the leak: under the truth alone that of strays is ten times less."""
+    x = draw(np.random.default_rng(9), ("leak",))
+    (fit,) = explain(x, gaussian)
+    mean, covariance = gaussian.moments(fit.sizes)
+    off = gaussian.seen(x).mean(axis=1) - mean
+    square = lambda c: N * off @ np.linalg.pinv(c, hermitian=True) @ off
+    own = square(covariance + 0.01 * gaussian.covariance)
+    assert fit.square == pytest.approx(own, rel=0.1)  # by the covariance one step before
+    assert abs(square(gaussian.covariance) - own) > 0.3 * own
 
 
 def test_heat_and_blur_of_a_gaussian_are_the_same(gaussian):

@@ -74,6 +74,12 @@ def test_order_is_the_autocorrelation_of_a_chain(memory):
         assert np.mean(errors) == pytest.approx(scatter, rel=4 / math.sqrt(200))
 
 
+def test_the_error_of_order_knows_how_the_axes_correlate():
+    x = np.random.default_rng(0).normal(size=(500, 2)) @ np.array([[1.0, 0.9], [0.0, 0.4]])
+    r = float(np.asarray(np.corrcoef(x.T))[0, 1])
+    assert Order.of(x).stderr == pytest.approx(math.sqrt((2 + 2 * r**2) / 500) / 2)
+
+
 def test_a_sorted_file_is_remarked_and_not_blamed():
     target = dm.targets.get("gaussian_mixture")
     x = true_samples("gaussian_mixture", 2000, 3)
@@ -100,6 +106,19 @@ def test_the_memorised_share_is_that_of_copies_and_its_error_is_their_scatter():
         errors.append(found.stderr)
     assert np.mean(values) == pytest.approx(0.1, abs=float(4 * np.std(values) / math.sqrt(60)))
     assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=4 / math.sqrt(120))
+
+
+def test_memorised_points_that_are_equally_near_are_neither_nearer_nor_further():
+    train = np.random.default_rng(0).normal(size=(200, 2))
+    assert Memorised.of(train[:100], train, train[100:], np.ones(2)).value == 0
+
+
+def test_the_memorised_share_has_the_error_of_both_samples():
+    """Of n and m draws alike it is √((n + m + 1) / (3 n m))."""
+    rng = np.random.default_rng(0)
+    train, x, fresh = (rng.normal(size=(n, 2)) for n in (400, 1000, 50))
+    found = Memorised.of(x, train, fresh, np.ones(2)).stderr
+    assert found == pytest.approx(math.sqrt(1051 / 3 / 50_000), rel=0.15)
 
 
 def test_who_is_further_away_than_fresh_points_has_not_memorised():
