@@ -79,10 +79,8 @@ class Bends:
         self._box_cells = _summed(np.outer(y, x) / (y.sum() * x.sum()))
         self._has_slopes = not truth.is_flat
         self._truth = truth = _coarser(truth)
-        self._scores, self._labels = (
-            _scores(truth, self._has_slopes),
-            [_parts(truth, parts), _levels(truth)],
-        )
+        self._scores = _scores(truth, self._has_slopes)
+        self._labels = [_parts(truth, parts), _levels(truth)]
         self._weights = np.empty(0)
         if modes is not None:
             centres, self._weights = modes
@@ -92,6 +90,7 @@ class Bends:
         shares = [label == k for label in self._labels for k in range(1, label.max() + 1)]
         self._fields = np.stack([*self._scores, *shares]).reshape(-1, truth.cells.size)
         self.mean, self.covariance = self.moments({})
+        self._curves: dict[str, Callable[..., Features]] = {}
 
     @functools.cached_property
     def faults(self) -> Mapping[str, tuple[str, ...]]:
@@ -147,10 +146,6 @@ class Bends:
         moved = sum(size for name, size in sizes.items() if name.startswith("weight "))
         return not len(self._weights) or moved <= float(self._weights[0]) + ROOM
 
-    @functools.cached_property
-    def _curves(self) -> dict[str, Callable[..., Features]]:
-        return {}
-
     def _curve(self, name: str) -> Callable[..., Features]:
         """What `drift` is of one size, and its derivatives; made when first asked for."""
         if name not in self._curves:
@@ -158,12 +153,9 @@ class Bends:
             cells = np.stack([self._bent({name: size}).ravel() for size in knots])
             bent = cells @ self._fields.T - self.mean
             zero = int(np.searchsorted(knots, 0.0))
-            if len(knots) == 2:
-                self._curves[name] = _line(bent[1] / knots[1])
-            else:
-                right = CubicSpline(knots[zero:], bent[zero:])
-                left = CubicSpline(knots[: zero + 1], bent[: zero + 1]) if zero else right
-                self._curves[name] = _joined(left, right)
+            right = CubicSpline(knots[zero:], bent[zero:])
+            left = CubicSpline(knots[: zero + 1], bent[: zero + 1]) if zero else right
+            self._curves[name] = _joined(left, right)
         return self._curves[name]
 
     def _bent(self, sizes: Mapping[str, float]) -> Field:
@@ -205,10 +197,6 @@ class Bends:
             for a, m, axis in zip((x, y), self._truth.means, self._truth.grid, strict=True)
         ]
         return map_coordinates(cells, places[::-1], order=1)
-
-
-def _line(slope: Features) -> Callable[..., Features]:
-    return lambda size, order=0: slope * (size if order == 0 else 1.0)
 
 
 def _joined(left: CubicSpline, right: CubicSpline) -> Callable[..., Features]:

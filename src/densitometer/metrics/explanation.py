@@ -23,7 +23,7 @@ from scipy.stats import chi2
 
 from densitometer.estimates import Estimate, Provenance
 from densitometer.metrics.base import Metric, percent
-from densitometer.metrics.bends import KNOTS, Bends
+from densitometer.metrics.bends import KNOTS, Bends, Features
 
 if TYPE_CHECKING:
     from densitometer.scoring.evidence import Evidence
@@ -47,8 +47,10 @@ DECISIVE = 15.0
 """By how much each size must lower X², in units of X² over its degrees of freedom."""
 
 EACH = 60
-"""Samples that a part of the plane should have; and parts at most."""
+"""Samples that a part of the plane should have."""
+
 MOST_PARTS = 32
+"""Parts at most."""
 
 CORRECTIONS = 2
 """Times that what faults do together is found anew."""
@@ -66,7 +68,6 @@ SINGULAR = 1e-6
 """Variance of a combination of features, in units of theirs, below which it is none."""
 
 Sizes = Mapping[str, float]
-Features = Float[np.ndarray, " features"]
 Whitening = Float[np.ndarray, "kept features"]
 
 
